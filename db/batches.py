@@ -1,0 +1,168 @@
+"""Batches: submitted whole, in one transaction, and read with counts that add up."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Row, insert, select
+from sqlalchemy.orm import Session
+
+from db import audit, clock, ids, registry, states
+from db.tables import TERMINAL, Batch, BatchState, Image, ImageState, Label, Lane, Outcome, Result
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image as it came in: `code` is set when it was rejected at the door, and then no bytes are kept."""
+
+    custom_id: str
+    sha256: str
+    bytes: int
+    media_type: str
+    code: str | None = None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A batch at one instant; `counts` is over all states and adds up to `total`."""
+
+    id: str
+    lane: Lane
+    state: BatchState
+    outcome: Outcome | None
+    model_version: str
+    synthetic: bool
+    total: int
+    counts: dict[ImageState, int]
+    submitted_at: datetime
+    finished_at: datetime | None
+
+    @property
+    def done(self) -> int:
+        return sum(self.counts[state] for state in TERMINAL)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One image of a batch and what was found; probability and label are None unless it was classified."""
+
+    custom_id: str
+    sha256: str
+    state: ImageState
+    code: str | None
+    result_id: str | None
+    label: Label | None
+    probability: float | None
+    threshold: float | None
+    model_version: str | None
+    reasons: list[str] | None
+
+
+def add(session: Session, items: Sequence[Item], *, lane: Lane, actor: str, synthetic: bool = False) -> Batch:
+    """Queue the images as one batch, pinned to the present champion. Raises NoChampion."""
+    batch = Batch(
+        id=ids.new("batch"),
+        lane=lane,
+        state=BatchState.PROCESSING,
+        outcome=None,
+        model_version=registry.champion(session).version,
+        total=len(items),
+        synthetic=synthetic,
+        submitted_at=clock.read(session),
+        finished_at=None,
+    )
+    session.add(batch)
+    session.flush()
+    session.execute(insert(Image), [_row(batch, item) for item in items])
+    audit.append(session, actor, [_submitted(batch, items), *_rejected_at_the_door(session, batch)])
+    states.close_finished(session, actor, {batch.id})
+    return batch
+
+
+def _row(batch: Batch, item: Item) -> dict[str, object]:
+    return {
+        "batch_id": batch.id,
+        "custom_id": item.custom_id,
+        "sha256": item.sha256,
+        "bytes": item.bytes,
+        "media_type": item.media_type,
+        "lane": batch.lane,
+        "state": ImageState.REJECTED if item.code else ImageState.QUEUED,
+        "code": item.code,
+        "finished_at": batch.submitted_at if item.code else None,
+    }
+
+
+def _submitted(batch: Batch, items: Sequence[Item]) -> audit.Entry:
+    together = hashlib.sha256("".join(item.sha256 for item in items).encode()).hexdigest()
+    detail = {"images": len(items), "lane": batch.lane, "model": batch.model_version, "sha256_of_sha256s": together}
+    return audit.Entry("batch.submitted", batch.id, batch.id, detail)
+
+
+def _rejected_at_the_door(session: Session, batch: Batch) -> Iterator[audit.Entry]:
+    rejected = select(Image.id, Image.sha256, Image.code).where(
+        Image.batch_id == batch.id, Image.state == ImageState.REJECTED
+    )
+    for image_id, sha256, code in session.execute(rejected):
+        yield audit.Entry("image.rejected", f"image:{image_id}", batch.id, {"sha256": sha256, "code": code})
+
+
+def progress(session: Session, batch_id: str) -> Progress | None:
+    """Return where the batch stands, or None if there is none of that id."""
+    batch = session.get(Batch, batch_id)
+    return None if batch is None else _progress(session, batch)
+
+
+def newest(session: Session, *, limit: int, after: str | None = None) -> list[Progress]:
+    """Return batches newest first; `after` is the id of the last one already seen."""
+    older = select(Batch).order_by(Batch.id.desc()).limit(limit)
+    if after is not None:
+        older = older.where(Batch.id < after)
+    return [_progress(session, batch) for batch in session.scalars(older)]
+
+
+def _progress(session: Session, batch: Batch) -> Progress:
+    return Progress(
+        id=batch.id,
+        lane=Lane(batch.lane),
+        state=BatchState(batch.state),
+        outcome=None if batch.outcome is None else Outcome(batch.outcome),
+        model_version=batch.model_version,
+        synthetic=batch.synthetic,
+        total=batch.total,
+        counts=states.counts(session, batch.id),
+        submitted_at=batch.submitted_at,
+        finished_at=batch.finished_at,
+    )
+
+
+def lines(session: Session, batch_id: str, *, after: int = 0, limit: int | None = None) -> Iterator[Line]:
+    """Yield the batch's images in the order of submission with the result of its pinned model, flat in memory."""
+    statement = (
+        select(
+            Image.custom_id,
+            Image.sha256,
+            Image.state,
+            Image.code,
+            Result.id,
+            Result.label,
+            Result.probability,
+            Result.threshold,
+            Result.model_version,
+            Result.reasons,
+        )
+        .join(Batch, Batch.id == Image.batch_id)
+        .outerjoin(Result, (Result.image_id == Image.id) & (Result.model_version == Batch.model_version))
+        .where(Image.batch_id == batch_id)
+        .order_by(Image.id)
+        .offset(after)
+        .limit(limit)
+        .execution_options(yield_per=500)
+    )
+    for row in session.execute(statement):
+        yield _line(row)
+
+
+def _line(row: Row[tuple[object, ...]]) -> Line:
+    return Line(*row)  # the columns above stand in Line's order

@@ -1,0 +1,162 @@
+"""Bytes kept under their SHA-256, in a directory that all machines share."""
+
+import hashlib
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, Self
+
+# Two are enough to keep a disk's journal busy while the next bytes arrive.
+_SYNCERS = 2
+
+
+class Blobs:
+    """A blob is written to `incoming/`, fsynced, renamed to its hash, and its directory fsynced."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._incoming = root / "incoming"
+        self._syncers = ThreadPoolExecutor(_SYNCERS, thread_name_prefix="fsync")
+
+    def path(self, sha256: str) -> Path:
+        return self.root / sha256[:2] / sha256
+
+    def read(self, sha256: str) -> bytes:
+        """Return the bytes, or raise FileNotFoundError, or BlobDamaged if they no longer hash to their name."""
+        data = self.path(sha256).read_bytes()
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise BlobDamaged(sha256)
+        return data
+
+    def put(self, data: bytes) -> str:
+        """Keep these bytes for good and return their SHA-256."""
+        with self.delivery() as delivery:
+            blob = delivery.open()
+            blob.write(data)
+            sha256 = blob.close()
+            delivery.settle()
+        return sha256
+
+    @contextmanager
+    def delivery(self) -> Iterator["Delivery"]:
+        """Take in many blobs; what was not settled when the block ends is thrown away."""
+        self._incoming.mkdir(parents=True, exist_ok=True)
+        delivery = Delivery(self)
+        try:
+            yield delivery
+        finally:
+            delivery.discard()
+
+    def free_bytes(self) -> int:
+        self.root.mkdir(parents=True, exist_ok=True)
+        disk = os.statvfs(self.root)
+        return disk.f_bavail * disk.f_frsize
+
+    def tidy(self, *, older_than_seconds: int) -> int:
+        """Remove uploads that were cut off, and return how many."""
+        removed = 0
+        for leftover in self._incoming.glob("*"):
+            if leftover.stat().st_mtime < time.time() - older_than_seconds:
+                leftover.unlink(missing_ok=True)
+                removed += 1
+        return removed
+
+    def temporary(self) -> Path:
+        return self._incoming / secrets.token_hex(16)
+
+    def sync(self, temporary: Path, file: BinaryIO, sha256: str) -> Future[None]:
+        """Make one finished temporary file permanent, in the background."""
+        return self._syncers.submit(self._keep, temporary, file, sha256)
+
+    def _keep(self, temporary: Path, file: BinaryIO, sha256: str) -> None:
+        with file:
+            file.flush()
+            os.fsync(file.fileno())
+        target = self.path(sha256)
+        target.parent.mkdir(exist_ok=True)
+        temporary.replace(target)
+
+
+class BlobDamaged(Exception):
+    """The bytes on the disk are not the bytes that were kept; the file was changed or the disk is failing."""
+
+
+class Delivery:
+    """Blobs that arrive together and become permanent together."""
+
+    def __init__(self, blobs: Blobs) -> None:
+        self._blobs = blobs
+        self._writers: list[BlobWriter] = []
+
+    def open(self) -> "BlobWriter":
+        writer = BlobWriter(self._blobs)
+        self._writers.append(writer)
+        return writer
+
+    def settle(self) -> None:
+        """Return when every closed blob will survive a power cut. Raises OSError (ENOSPC) when the disk is full."""
+        directories = {self._blobs.root}
+        for writer in self._writers:
+            if writer.kept:
+                writer.kept.result()
+                directories.add(self._blobs.path(writer.sha256).parent)
+        for directory in directories:
+            _sync_directory(directory)
+
+    def discard(self) -> None:
+        for writer in self._writers:
+            writer.discard()
+
+
+class BlobWriter:
+    """One blob while it arrives; hashed as it is written."""
+
+    def __init__(self, blobs: Blobs) -> None:
+        self._blobs = blobs
+        self._temporary = blobs.temporary()
+        self._file: BinaryIO = self._temporary.open("xb", buffering=0)
+        self._hash = hashlib.sha256()
+        self.size = 0
+        self.kept: Future[None] | None = None
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self._hash.update(data)
+        self.size += len(data)
+        left = memoryview(data)
+        while left:
+            left = left[self._file.write(left) :]
+
+    @property
+    def sha256(self) -> str:
+        return self._hash.hexdigest()
+
+    def close(self) -> str:
+        """Start making it permanent and return its SHA-256; `Delivery.settle` waits for the end."""
+        self.kept = self._blobs.sync(self._temporary, self._file, self.sha256)
+        return self.sha256
+
+    def discard(self) -> None:
+        """Forget an unfinished blob; one that was kept stays, under its hash."""
+        if self.kept:
+            self.kept.exception()
+        else:
+            self._file.close()
+        self._temporary.unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.discard()
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

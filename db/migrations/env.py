@@ -1,0 +1,9 @@
+"""Alembic's entry: runs on the connection that db.migrate hands over."""
+
+from alembic import context
+
+from db.tables import Table
+
+context.configure(connection=context.config.attributes["connection"], target_metadata=Table.metadata)
+with context.begin_transaction():
+    context.run_migrations()

@@ -1,0 +1,216 @@
+"""The queue of record: claim with a lease and a fence, finish in one transaction, sweep what was dropped."""
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, and_, exists, func, insert, select
+from sqlalchemy.orm import Session
+
+from db import audit, clock, ids, states
+from db.clock import now
+from db.identifiers import Identifiers
+from db.tables import Batch, Image, ImageState, Label, Lane, Result
+
+STRIKES = 3
+
+
+class Fenced(Exception):
+    """The lease ended before the work did: someone else may hold these images, so nothing of ours is kept."""
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """One image that this worker may work on until its lease ends."""
+
+    id: int
+    batch_id: str
+    sha256: str
+    model_version: str
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Images held together under one fence token."""
+
+    token: str
+    images: tuple[Claimed, ...]
+    alone: bool
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the model said of one image; see `Result` for the columns."""
+
+    image: Claimed
+    identifiers: Identifiers | None
+    weights_sha256: str
+    preprocessing: str
+    raw_probability: float
+    probability: float
+    threshold: float
+    label: Label
+    reasons: tuple[str, ...]
+    decode_ms: float
+    predict_ms: float
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why an image has no result: `state` is REJECTED (the image's fault) or QUARANTINED (to be looked at)."""
+
+    image: Claimed
+    state: ImageState
+    code: str
+
+
+def claim(session: Session, lane: Lane, limit: int, *, lease_seconds: int, alone: bool) -> Claim | None:
+    """Lease up to `limit` queued images of the lane, or one that must be worked on alone, or return None."""
+    waiting = (
+        select(Image.id)
+        .where(Image.state == ImageState.QUEUED, Image.lane == lane, Image.alone == alone)
+        .order_by(Image.id)
+        .limit(1 if alone else limit)
+        .with_for_update(skip_locked=True)
+        .cte("waiting")  # as a plain subquery PostgreSQL may run it more than once, and lock more than the limit
+    )
+    token = secrets.token_hex(16)
+    moved = states.move(
+        session,
+        ImageState.QUEUED,
+        ImageState.LEASED,
+        Image.id.in_(select(waiting.c.id)),
+        lease_token=token,
+        lease_until=now(lease_seconds),
+        attempts=Image.attempts + 1,
+    )
+    if not moved:
+        return None
+    models = _pinned_models(session, {row.batch_id for row in moved})
+    images = tuple(Claimed(row.id, row.batch_id, row.sha256, models[row.batch_id]) for row in sorted(moved))
+    return Claim(token, images, alone)
+
+
+def _pinned_models(session: Session, batch_ids: set[str]) -> dict[str, str]:
+    rows = session.execute(select(Batch.id, Batch.model_version).where(Batch.id.in_(batch_ids)))
+    return {row.id: row.model_version for row in rows}
+
+
+def finish(
+    session: Session, claim: Claim, findings: Sequence[Finding], failures: Sequence[Failure], *, worker: str
+) -> None:
+    """Store what was found for every image of the claim, or raise Fenced and store nothing."""
+    plain = [finding.image for finding in findings if finding.identifiers is None]
+    moved = states.move(session, ImageState.LEASED, ImageState.CLASSIFIED, _held(claim, plain))
+    for finding in findings:
+        if finding.identifiers is not None:
+            moved += states.move(
+                session,
+                ImageState.LEASED,
+                ImageState.CLASSIFIED,
+                _held(claim, [finding.image]),
+                **vars(finding.identifiers),
+            )
+    for failure in failures:
+        moved += states.move(
+            session, ImageState.LEASED, failure.state, _held(claim, [failure.image]), code=failure.code
+        )
+    if len(moved) != len(claim.images):
+        raise Fenced(f"{len(claim.images) - len(moved)} of {len(claim.images)} images are no longer ours")
+    entries = [_failed(failure) for failure in failures]
+    if findings:
+        at = clock.read(session)
+        rows = [_result(finding, worker, at) for finding in findings]
+        session.execute(insert(Result), rows)
+        entries += [_classified(finding, row) for finding, row in zip(findings, rows, strict=True)]
+    audit.append(session, worker, entries)
+    states.close_finished(session, worker, {image.batch_id for image in claim.images})
+
+
+def give_back(session: Session, claim: Claim) -> None:
+    """Queue the claim's images again; nothing was wrong with them."""
+    states.move(session, ImageState.LEASED, ImageState.QUEUED, _held(claim, claim.images), alone=claim.alone)
+
+
+def sweep(session: Session, *, worker: str) -> int:
+    """Take back what silent workers held, and return how many images.
+
+    Images that were held together come back to be worked on alone. One that was alone gets a strike, and
+    after STRIKES of them it is quarantined: it ends the process that touches it.
+    """
+    over = Image.lease_until < now()
+    last = and_(over, Image.alone, Image.strikes >= STRIKES - 1)
+    fatal = states.move(
+        session,
+        ImageState.LEASED,
+        ImageState.QUARANTINED,
+        last,
+        code="worker_died",
+        strikes=Image.strikes + 1,
+    )
+    again = states.move(
+        session, ImageState.LEASED, ImageState.QUEUED, and_(over, Image.alone), strikes=Image.strikes + 1
+    )
+    suspects = states.move(session, ImageState.LEASED, ImageState.QUEUED, over, alone=True)
+    if fatal:
+        entries = [
+            audit.Entry(
+                "image.quarantined", f"image:{row.id}", row.batch_id, {"sha256": row.sha256, "code": "worker_died"}
+            )
+            for row in fatal
+        ]
+        audit.append(session, worker, entries)
+        states.close_finished(session, worker, {row.batch_id for row in fatal})
+    return len(fatal) + len(again) + len(suspects)
+
+
+def has_suspects(session: Session, lane: Lane) -> bool:
+    """Whether an image of the lane waits that must be worked on alone."""
+    suspect = exists().where(Image.state == ImageState.QUEUED, Image.lane == lane, Image.alone)
+    return session.scalars(select(suspect)).one()
+
+
+def waiting(session: Session) -> dict[Lane, int]:
+    """How many images are queued in each lane."""
+    rows = session.execute(
+        select(Image.lane, func.count()).where(Image.state == ImageState.QUEUED).group_by(Image.lane)
+    )
+    found = {Lane(lane): number for lane, number in rows}
+    return {lane: found.get(lane, 0) for lane in Lane}
+
+
+def _held(claim: Claim, images: Sequence[Claimed]) -> ColumnElement[bool]:
+    return and_(Image.lease_token == claim.token, Image.id.in_([image.id for image in images]))
+
+
+def _result(finding: Finding, worker: str, at: datetime) -> dict[str, object]:
+    return {
+        "id": ids.new("result"),
+        "image_id": finding.image.id,
+        "batch_id": finding.image.batch_id,
+        "image_sha256": finding.image.sha256,
+        "model_version": finding.image.model_version,
+        "weights_sha256": finding.weights_sha256,
+        "preprocessing": finding.preprocessing,
+        "raw_probability": finding.raw_probability,
+        "probability": finding.probability,
+        "threshold": finding.threshold,
+        "label": finding.label,
+        "reasons": list(finding.reasons),
+        "worker": worker,
+        "decode_ms": finding.decode_ms,
+        "predict_ms": finding.predict_ms,
+        "created_at": at,
+    }
+
+
+def _classified(finding: Finding, row: dict[str, object]) -> audit.Entry:
+    kept = ("image_sha256", "model_version", "weights_sha256", "preprocessing", "probability", "threshold", "label")
+    detail = {"result": row["id"]} | {name: row[name] for name in kept}
+    return audit.Entry("image.classified", f"image:{finding.image.id}", finding.image.batch_id, detail)
+
+
+def _failed(failure: Failure) -> audit.Entry:
+    detail = {"sha256": failure.image.sha256, "code": failure.code}
+    return audit.Entry(f"image.{failure.state}", f"image:{failure.image.id}", failure.image.batch_id, detail)

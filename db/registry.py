@@ -1,0 +1,63 @@
+"""Model versions: who made a number, pinned by the SHA-256 of the weights."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import insert, select
+from sqlalchemy.orm import Session
+
+from db import audit
+from db.blobs import Blobs
+from db.clock import now
+from db.tables import Model, ModelAlias
+
+CHAMPION = "champion"
+
+
+class NoChampion(Exception):
+    """No model is registered as champion; `cxr migrate` registers the one that is shipped."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """What stands beside the weights: enough to know what they are and to use them alike everywhere."""
+
+    version: str
+    preprocessing: str
+    threshold: float
+    calibration_slope: float
+    calibration_intercept: float
+    data_fingerprint: str
+    config: dict[str, Any]
+    metrics: dict[str, Any]
+
+
+def register(session: Session, blobs: Blobs, card: Card, weights: bytes, *, actor: str) -> Model:
+    """Keep the weights and the card under `card.version`; a version that stands is returned as it is."""
+    known = session.get(Model, card.version)
+    if known:
+        return known
+    sha256 = blobs.put(weights)
+    session.execute(insert(Model).values(weights_sha256=sha256, registered_at=now(), **vars(card)))
+    detail = {"weights_sha256": sha256, "data_fingerprint": card.data_fingerprint}
+    audit.append(session, actor, [audit.Entry("model.registered", card.version, None, detail)])
+    return session.get_one(Model, card.version)
+
+
+def appoint(session: Session, alias: str, version: str, *, actor: str) -> None:
+    """Point `alias` at `version` from now on; batches keep the version they were submitted with."""
+    current = session.get(ModelAlias, alias)
+    detail = {"alias": alias, "before": current.version if current else None}
+    if current:
+        current.version = version
+    else:
+        session.add(ModelAlias(alias=alias, version=version))
+    audit.append(session, actor, [audit.Entry("model.appointed", version, None, detail)])
+
+
+def champion(session: Session) -> Model:
+    """Return the model that new batches are classified with, or raise NoChampion."""
+    model = session.scalar(select(Model).join(ModelAlias).where(ModelAlias.alias == CHAMPION))
+    if model is None:
+        raise NoChampion("no model is registered: run `cxr migrate`, or `cxr train` and `cxr promote`")
+    return model

@@ -1,0 +1,23 @@
+"""Turns of scheduled tasks: the first to take a slot runs it, so that a second beat is harmless."""
+
+from sqlalchemy import insert, select
+from sqlalchemy.exc import IntegrityError
+
+from db.clock import now
+from db.database import Database
+from db.tables import Slot
+
+
+def take(database: Database, task: str, *, digits: int) -> bool:
+    """Return whether this call is the first of its slot: the database's time, cut after `digits` characters.
+
+    13 characters of 2026-11-22T03:… are an hour, 10 are a day.
+    """
+    with database.read() as session:
+        slot = session.scalars(select(now())).one().isoformat()[:digits]
+    try:
+        with database.write() as session:
+            session.execute(insert(Slot).values(task=task, slot=slot, taken_at=now()))
+    except IntegrityError:
+        return False
+    return True

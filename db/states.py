@@ -1,0 +1,76 @@
+"""The one way a state changes: compare-and-set in SQL."""
+
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, exists, func, select, update
+from sqlalchemy.orm import Session
+
+from db import audit
+from db.clock import now
+from db.tables import TERMINAL, Batch, BatchState, Image, ImageState, Outcome
+
+_RELEASED = {"lease_token": None, "lease_until": None}
+_MOVES = {
+    ImageState.QUEUED: {ImageState.LEASED, ImageState.CANCELLED, ImageState.EXPIRED},
+    ImageState.LEASED: {ImageState.QUEUED, ImageState.CLASSIFIED, ImageState.REJECTED, ImageState.QUARANTINED},
+}
+
+
+def move(
+    session: Session, source: ImageState, target: ImageState, where: ColumnElement[bool], **values: Any
+) -> list[Row[Any]]:
+    """Move the images that are in `source` and match `where`, and return (id, batch_id, sha256) of those moved."""
+    if target not in _MOVES[source]:
+        raise ValueError(f"no image goes from {source} to {target}")
+    if target != ImageState.LEASED:
+        values |= _RELEASED
+    if target in TERMINAL:
+        values["finished_at"] = now()
+    statement = (
+        update(Image)
+        .where(Image.state == source, where)
+        .values(state=target, **values)
+        .returning(Image.id, Image.batch_id, Image.sha256)
+        .execution_options(synchronize_session=False)
+    )
+    return list(session.execute(statement))
+
+
+def counts(session: Session, batch_id: str) -> dict[ImageState, int]:
+    """How many images of the batch are in each state, from one statement, so that they add up to its total."""
+    rows = session.execute(select(Image.state, func.count()).where(Image.batch_id == batch_id).group_by(Image.state))
+    found = {ImageState(state): number for state, number in rows}
+    return {state: found.get(state, 0) for state in ImageState}
+
+
+def close_finished(session: Session, actor: str, batch_ids: set[str]) -> None:
+    """Complete those of the batches whose images are all terminal.
+
+    The caller holds the end of the audit chain, so that of two workers that finish the last images of a
+    batch, the second sees what the first did.
+    """
+    entries = []
+    for batch_id in sorted(batch_ids):
+        waiting = exists().where(Image.batch_id == batch_id, Image.state.not_in(TERMINAL))
+        if session.scalar(select(waiting)):
+            continue
+        numbers = counts(session, batch_id)
+        outcome = _outcome(numbers)
+        closed = session.execute(
+            update(Batch)
+            .where(Batch.id == batch_id, Batch.state == BatchState.PROCESSING)
+            .values(state=BatchState.COMPLETED, outcome=outcome, finished_at=now())
+            .returning(Batch.id)
+        ).all()
+        if closed:
+            detail = {"outcome": outcome} | {state: number for state, number in numbers.items() if number}
+            entries.append(audit.Entry("batch.completed", batch_id, batch_id, detail))
+    if entries:
+        audit.append(session, actor, entries)
+
+
+def _outcome(numbers: dict[ImageState, int]) -> Outcome:
+    classified = numbers[ImageState.CLASSIFIED]
+    if classified == sum(numbers.values()):
+        return Outcome.ALL_CLASSIFIED
+    return Outcome.PARTIAL if classified else Outcome.NONE_CLASSIFIED

@@ -1,0 +1,252 @@
+"""The tables; the database keeps the rules."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import Boolean, Float
+
+from db.clock import Moment
+
+# SQLite counts only INTEGER PRIMARY KEY up by itself.
+Identity = BigInteger().with_variant(Integer, "sqlite")
+
+
+class Lane(StrEnum):
+    """Most pressing first: a worker looks for work in this order."""
+
+    URGENT = "urgent"
+    ROUTINE = "routine"
+
+
+class ImageState(StrEnum):
+    QUEUED = "queued"
+    LEASED = "leased"
+    CLASSIFIED = "classified"
+    REJECTED = "rejected"
+    QUARANTINED = "quarantined"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
+TERMINAL = frozenset(ImageState) - {ImageState.QUEUED, ImageState.LEASED}
+
+
+class BatchState(StrEnum):
+    RECEIVING = "receiving"
+    PROCESSING = "processing"
+    COMPLETED = "completed"
+    CANCELLING = "cancelling"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
+class Outcome(StrEnum):
+    ALL_CLASSIFIED = "all_classified"
+    PARTIAL = "partial"
+    NONE_CLASSIFIED = "none_classified"
+
+
+class Label(StrEnum):
+    POSITIVE = "positive"
+    NEGATIVE = "negative"
+    INCONCLUSIVE = "inconclusive"
+
+
+def _one_of(column: str, values: type[StrEnum]) -> CheckConstraint:
+    listed = ", ".join(f"'{value}'" for value in values)
+    return CheckConstraint(f"{column} IN ({listed})", name=f"{column}_known")
+
+
+class Table(DeclarativeBase):
+    metadata = MetaData(
+        naming_convention={
+            "pk": "pk_%(table_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+        }
+    )
+
+
+class Model(Table):
+    """A registered model version; its weights are a blob under `weights_sha256`."""
+
+    __tablename__ = "models"
+    version: Mapped[str] = mapped_column(Text, primary_key=True)
+    weights_sha256: Mapped[str] = mapped_column(Text)
+    preprocessing: Mapped[str] = mapped_column(Text)
+    threshold: Mapped[float] = mapped_column(Float)
+    calibration_slope: Mapped[float] = mapped_column(Float)
+    calibration_intercept: Mapped[float] = mapped_column(Float)
+    data_fingerprint: Mapped[str] = mapped_column(Text)
+    config: Mapped[dict[str, Any]] = mapped_column(JSON)
+    metrics: Mapped[dict[str, Any]] = mapped_column(JSON)
+    registered_at: Mapped[datetime] = mapped_column(Moment)
+    __table_args__ = (CheckConstraint("threshold BETWEEN 0 AND 1", name="threshold_in_range"),)
+
+
+class ModelAlias(Table):
+    """A name such as `champion` that points at one model version."""
+
+    __tablename__ = "model_aliases"
+    alias: Mapped[str] = mapped_column(Text, primary_key=True)
+    version: Mapped[str] = mapped_column(ForeignKey("models.version"))
+
+
+class Batch(Table):
+    """What one submission asked for; its model is pinned here when it is submitted."""
+
+    __tablename__ = "batches"
+    id: Mapped[str] = mapped_column(Text, primary_key=True)
+    lane: Mapped[Lane] = mapped_column(Text)
+    state: Mapped[BatchState] = mapped_column(Text)
+    outcome: Mapped[Outcome | None] = mapped_column(Text)
+    model_version: Mapped[str] = mapped_column(ForeignKey("models.version"))
+    total: Mapped[int] = mapped_column(Integer)
+    synthetic: Mapped[bool] = mapped_column(Boolean)
+    submitted_at: Mapped[datetime] = mapped_column(Moment)
+    finished_at: Mapped[datetime | None] = mapped_column(Moment)
+    __table_args__ = (
+        _one_of("lane", Lane),
+        _one_of("state", BatchState),
+        CheckConstraint("outcome IS NULL OR state = 'completed'", name="outcome_when_completed"),
+        CheckConstraint("total >= 1", name="not_empty"),
+    )
+
+
+class Image(Table):
+    """One submitted image and where it stands; the queue of record is these rows."""
+
+    __tablename__ = "images"
+    id: Mapped[int] = mapped_column(Identity, primary_key=True)
+    batch_id: Mapped[str] = mapped_column(ForeignKey("batches.id"))
+    custom_id: Mapped[str] = mapped_column(Text)
+    sha256: Mapped[str] = mapped_column(Text)
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    media_type: Mapped[str] = mapped_column(Text)
+    lane: Mapped[Lane] = mapped_column(Text)
+    state: Mapped[ImageState] = mapped_column(Text)
+    code: Mapped[str | None] = mapped_column(Text)
+    attempts: Mapped[int] = mapped_column(Integer, default=0)
+    strikes: Mapped[int] = mapped_column(Integer, default=0)
+    alone: Mapped[bool] = mapped_column(Boolean, default=False)
+    lease_token: Mapped[str | None] = mapped_column(Text)
+    lease_until: Mapped[datetime | None] = mapped_column(Moment)
+    finished_at: Mapped[datetime | None] = mapped_column(Moment)
+    study_uid: Mapped[str | None] = mapped_column(Text)
+    sop_uid: Mapped[str | None] = mapped_column(Text)
+    accession: Mapped[str | None] = mapped_column(Text)
+    __table_args__ = (
+        UniqueConstraint("batch_id", "custom_id"),
+        _one_of("lane", Lane),
+        _one_of("state", ImageState),
+        CheckConstraint("(state = 'leased') = (lease_token IS NOT NULL)", name="lease_has_token"),
+        CheckConstraint("(lease_token IS NULL) = (lease_until IS NULL)", name="lease_ends"),
+        CheckConstraint("(state IN ('rejected', 'quarantined')) = (code IS NOT NULL)", name="failure_has_code"),
+        Index("ix_images_batch_id_state", "batch_id", "state"),
+        # Only rows that wait or are held, so that a claim costs the same whatever the history.
+        Index(
+            "ix_images_claimable",
+            "lane",
+            "alone",
+            "id",
+            sqlite_where=text("state = 'queued'"),
+            postgresql_where=text("state = 'queued'"),
+        ),
+        Index(
+            "ix_images_leased",
+            "lease_until",
+            sqlite_where=text("state = 'leased'"),
+            postgresql_where=text("state = 'leased'"),
+        ),
+    )
+
+
+class Result(Table):
+    """What one model version said of one image: enough to compute it again and get the same number."""
+
+    __tablename__ = "results"
+    id: Mapped[str] = mapped_column(Text, primary_key=True)
+    image_id: Mapped[int] = mapped_column(ForeignKey("images.id"))
+    batch_id: Mapped[str] = mapped_column(ForeignKey("batches.id"))
+    image_sha256: Mapped[str] = mapped_column(Text)
+    model_version: Mapped[str] = mapped_column(ForeignKey("models.version"))
+    weights_sha256: Mapped[str] = mapped_column(Text)
+    preprocessing: Mapped[str] = mapped_column(Text)
+    raw_probability: Mapped[float] = mapped_column(Float)
+    probability: Mapped[float] = mapped_column(Float)
+    threshold: Mapped[float] = mapped_column(Float)
+    label: Mapped[Label] = mapped_column(Text)
+    reasons: Mapped[list[str]] = mapped_column(JSON)
+    worker: Mapped[str] = mapped_column(Text)
+    decode_ms: Mapped[float] = mapped_column(Float)
+    predict_ms: Mapped[float] = mapped_column(Float)
+    created_at: Mapped[datetime] = mapped_column(Moment)
+    __table_args__ = (
+        UniqueConstraint("image_id", "model_version"),
+        _one_of("label", Label),
+        CheckConstraint("raw_probability BETWEEN 0 AND 1", name="raw_probability_in_range"),
+        CheckConstraint("probability BETWEEN 0 AND 1", name="probability_in_range"),
+        Index("ix_results_batch_id", "batch_id"),
+    )
+
+
+class AuditRow(Table):
+    """Append-only; each row's hash covers the one before it. Triggers refuse UPDATE and DELETE."""
+
+    __tablename__ = "audit"
+    seq: Mapped[int] = mapped_column(Identity, primary_key=True, autoincrement=False)
+    at: Mapped[str] = mapped_column(Text)
+    actor: Mapped[str] = mapped_column(Text)
+    action: Mapped[str] = mapped_column(Text)
+    subject: Mapped[str] = mapped_column(Text)
+    batch_id: Mapped[str | None] = mapped_column(Text)
+    detail: Mapped[str] = mapped_column(Text)
+    previous_hash: Mapped[str] = mapped_column(Text)
+    hash: Mapped[str] = mapped_column(Text)
+    __table_args__ = (UniqueConstraint("hash"), Index("ix_audit_batch_id", "batch_id"))
+
+
+class AuditHead(Table):
+    """The one row that says where the chain ends; holding it makes writers of the chain take turns."""
+
+    __tablename__ = "audit_head"
+    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    seq: Mapped[int] = mapped_column(Identity)
+    hash: Mapped[str] = mapped_column(Text)
+    __table_args__ = (CheckConstraint("id = 1", name="single_row"),)
+
+
+class Worker(Table):
+    """The last sign of life of each worker process."""
+
+    __tablename__ = "workers"
+    id: Mapped[str] = mapped_column(Text, primary_key=True)
+    device: Mapped[str] = mapped_column(Text)
+    problem: Mapped[str | None] = mapped_column(Text)
+    started_at: Mapped[datetime] = mapped_column(Moment)
+    seen_at: Mapped[datetime] = mapped_column(Moment)
+
+
+class Slot(Table):
+    """A scheduled task's turn; its key makes a second beat harmless."""
+
+    __tablename__ = "slots"
+    task: Mapped[str] = mapped_column(Text, primary_key=True)
+    slot: Mapped[str] = mapped_column(Text, primary_key=True)
+    taken_at: Mapped[datetime] = mapped_column(Moment)

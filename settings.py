@@ -1,0 +1,76 @@
+"""What an operator can set, read once from the environment and handed in."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Self
+
+
+class SettingInvalid(Exception):
+    """A setting cannot be used; the message names it and says what to do."""
+
+
+def _setting(name: str, default: Any, words: str, *, least: int | None = None) -> Any:
+    return field(default=default, metadata={"name": name, "words": words, "least": least})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every setting with its default; `from_environment` is the one place that reads the environment."""
+
+    home: Path = _setting("CXR_HOME", Path(), "State directory: database, broker, images, logs, the running instance")
+    host: str = _setting("CXR_HOST", "127.0.0.1", "Address that the API listens on")
+    port: int = _setting("CXR_PORT", 8080, "Port that the API listens on", least=1)
+    url: str = _setting("CXR_URL", "", "Server that the command line talks to; empty: the one running in CXR_HOME")
+    database_url: str = _setting("DATABASE_URL", "", "PostgreSQL as postgresql://…; empty: SQLite in CXR_HOME")
+    redis_url: str = _setting("REDIS_URL", "", "Redis or Valkey; empty: the embedded Valkey of CXR_HOME")
+    blobs: Path = _setting("CXR_BLOBS", Path(), "Directory of the submitted images, shared by all machines")
+    batch_size: int = _setting("CXR_BATCH_SIZE", 64, "Images claimed, decoded and predicted together", least=1)
+    workers: int = _setting("CXR_WORKERS", 0, "Workers that `cxr up` starts; 0: one per GPU, or one", least=0)
+    decoders: int = _setting("CXR_DECODERS", 0, "Decoding processes of a worker; 0: one per core", least=0)
+    decode_seconds: int = _setting("CXR_DECODE_SECONDS", 20, "Longest time for decoding one image", least=1)
+    decode_bytes: int = _setting("CXR_DECODE_BYTES", 2 << 30, "Address space of one decoding process", least=1 << 28)
+    lease_seconds: int = _setting(
+        "CXR_LEASE_SECONDS", 60, "After this an image held by a silent worker returns", least=1
+    )
+    sweep_seconds: int = _setting("CXR_SWEEP_SECONDS", 15, "Pause between two sweeps of the queue", least=1)
+    api_threads: int = _setting("CXR_API_THREADS", 8, "Requests that the API serves at once", least=1)
+    max_images: int = _setting("CXR_MAX_IMAGES", 5_000, "Images in one batch", least=1)
+    max_image_bytes: int = _setting("CXR_MAX_IMAGE_BYTES", 50_000_000, "Bytes of one image", least=1)
+    max_batch_bytes: int = _setting("CXR_MAX_BATCH_BYTES", 5 << 30, "Bytes of one request", least=1)
+    min_free_bytes: int = _setting("CXR_MIN_FREE_BYTES", 1 << 28, "Free disk below which uploads are refused", least=0)
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:
+        """Return the settings, or raise SettingInvalid naming the one that cannot be used."""
+        environment = os.environ if environment is None else environment
+        given: dict[str, Any] = {}
+        for spec in fields(cls):
+            text = environment.get(spec.metadata["name"], "")
+            if text:
+                given[spec.name] = _parse(spec.metadata, spec.default, text)
+        home = given.setdefault("home", _default_home(environment))
+        given.setdefault("database_url", f"sqlite:///{home / 'cxr.db'}")
+        given.setdefault("redis_url", f"redis+socket://{home / 'valkey.sock'}")
+        given.setdefault("blobs", home / "blobs")
+        return cls(**given)
+
+    def environment(self) -> dict[str, str]:
+        """The same settings as environment variables, for a child process."""
+        return {spec.metadata["name"]: str(getattr(self, spec.name)) for spec in fields(self)}
+
+
+def _parse(metadata: Mapping[str, Any], default: object, text: str) -> object:
+    if isinstance(default, Path):
+        return Path(text).expanduser().absolute()
+    if not isinstance(default, int):
+        return text
+    if not text.isdecimal() or int(text) < (metadata["least"] or 0):
+        raise SettingInvalid(f"{metadata['name']}={text!r}: give a whole number of at least {metadata['least']}")
+    return int(text)
+
+
+def _default_home(environment: Mapping[str, str]) -> Path:
+    data = environment.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(data).absolute() / "cxr-batch"

@@ -1,0 +1,23 @@
+"""The device that predicts: one GPU with memory growth, or the CPU with one thread, since decoding has the rest."""
+
+import logging
+import os
+
+log = logging.getLogger(__name__)
+
+
+def prepare() -> str:
+    """Set TensorFlow up before its first use, log the device, and return its name."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    import tensorflow as tf  # noqa: PLC0415 - 600 MB that only a worker needs
+
+    gpus = tf.config.list_physical_devices("GPU")
+    for gpu in gpus:
+        tf.config.experimental.set_memory_growth(gpu, enable=True)
+    if not gpus:
+        tf.config.threading.set_intra_op_parallelism_threads(1)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+    name = tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU") if gpus else "CPU"
+    log.info("device %s, TensorFlow %s", name, tf.__version__)
+    return str(name)

@@ -1,0 +1,156 @@
+"""The line: claim images, decode them in children, predict them in one batch, store what was found."""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+
+from sqlalchemy.exc import DBAPIError
+
+from db import queue
+from db.blobs import Blobs
+from db.database import Database
+from db.queue import Claim, Claimed, Failure, Fenced, Finding
+from db.tables import ImageState, Lane
+from settings import Settings
+from worker.decoders import Decoded, Decoders
+from worker.models import Models
+from worker.predictor import ModelUnusable, Prediction
+from worker.rejection import ImageRejected
+from worker.turns import Turns
+
+log = logging.getLogger(__name__)
+
+# The image's own fault is a rejection; these are ours, or need a person to look.
+_QUARANTINE = {"decoder_died", "image_lost", "model_output"}
+_RETRY_SECONDS = 0.5
+
+
+class Line:
+    """Threads call `work` side by side: while one decodes, another predicts."""
+
+    def __init__(
+        self, database: Database, blobs: Blobs, models: Models, decoders: Decoders, settings: Settings, *, worker: str
+    ) -> None:
+        self._database = database
+        self._blobs = blobs
+        self._models = models
+        self._decoders = decoders
+        self._settings = settings
+        self._worker = worker
+        self._turns = Turns()
+        self.problem: str | None = None
+
+    def work(self, stopping: Callable[[], bool]) -> int:
+        """Work until no lane holds anything, and return how many images were finished."""
+        finished = 0
+        while not stopping():
+            done = self.step()
+            if not done:
+                break
+            finished += done
+        return finished
+
+    def step(self) -> int:
+        """Take one micro-batch from the most pressing lane through to SQL; 0 when there is none."""
+        for lane in Lane:
+            if self._suspected(lane):
+                with self._turns.alone():
+                    done = self._one_claim(lane, alone=True)
+            else:
+                with self._turns.together():
+                    done = self._one_claim(lane, alone=False)
+            if done:
+                return done
+        return 0
+
+    def _suspected(self, lane: Lane) -> bool:
+        with self._database.read() as session:
+            return queue.has_suspects(session, lane)
+
+    def _one_claim(self, lane: Lane, *, alone: bool) -> int:
+        with self._database.write() as session:
+            claim = queue.claim(
+                session, lane, self._settings.batch_size, lease_seconds=self._settings.lease_seconds, alone=alone
+            )
+        if claim is None:
+            return 0
+        try:
+            findings, failures = self._examine(claim)
+        except ModelUnusable as error:
+            self._hand_back(claim, error)
+            return 0
+        self.problem = None
+        return self._store(claim, findings, failures)
+
+    def _examine(self, claim: Claim) -> tuple[list[Finding], list[Failure]]:
+        answers = self._decoders.decode([self._blobs.path(image.sha256) for image in claim.images])
+        failures = []
+        readable: dict[str, list[tuple[Claimed, Decoded]]] = {}
+        for image, answer in zip(claim.images, answers, strict=True):
+            if isinstance(answer, ImageRejected):
+                failures.append(_failure(image, answer.code))
+            else:
+                readable.setdefault(image.model_version, []).append((image, answer))
+        findings = []
+        for version, images in readable.items():
+            found, unanswered = self._predict(version, images)
+            findings += found
+            failures += unanswered
+        return findings, failures
+
+    def _predict(self, version: str, images: Sequence[tuple[Claimed, Decoded]]) -> tuple[list[Finding], list[Failure]]:
+        loaded = self._models.get(version)
+        start = time.perf_counter()
+        predictions = loaded.predictor.predict([decoded.grey for _, decoded in images])
+        each_ms = (time.perf_counter() - start) * 1000 / len(images)
+
+        def finding(image: Claimed, decoded: Decoded, prediction: Prediction) -> Finding:
+            return Finding(
+                image=image,
+                identifiers=decoded.identifiers,
+                weights_sha256=loaded.weights_sha256,
+                preprocessing=loaded.preprocessing,
+                raw_probability=prediction.raw,
+                probability=prediction.probability,
+                threshold=loaded.threshold,
+                label=prediction.label,
+                reasons=(),
+                decode_ms=decoded.milliseconds,
+                predict_ms=each_ms,
+            )
+
+        pairs = list(zip(images, predictions, strict=True))
+        findings = [finding(image, decoded, p) for (image, decoded), p in pairs if math.isfinite(p.raw)]
+        failures = [_failure(image, "model_output") for (image, _), p in pairs if not math.isfinite(p.raw)]
+        return findings, failures
+
+    def _store(self, claim: Claim, findings: list[Finding], failures: list[Failure]) -> int:
+        """Store it, trying again while the database is away and the lease may still be ours."""
+        give_up = time.monotonic() + self._settings.lease_seconds
+        while True:
+            try:
+                with self._database.write() as session:
+                    queue.finish(session, claim, findings, failures, worker=self._worker)
+            except Fenced as fenced:
+                log.warning("fenced: %s; nothing of it was stored", fenced)
+                return 0
+            except DBAPIError:
+                if time.monotonic() > give_up:
+                    raise
+                log.warning("the database is away; %d finished images wait", len(claim.images))
+                time.sleep(_RETRY_SECONDS)
+            else:
+                return len(claim.images)
+
+    def _hand_back(self, claim: Claim, error: ModelUnusable) -> None:
+        self.problem = str(error)
+        log.error("%d images go back to the queue: %s", len(claim.images), error)
+        with self._database.write() as session:
+            queue.give_back(session, claim)
+
+
+def _failure(image: Claimed, code: str) -> Failure:
+    state = ImageState.QUARANTINED if code in _QUARANTINE else ImageState.REJECTED
+    log.info("image %d: %s, %s", image.id, state, code)
+    return Failure(image, state, code)

@@ -1,0 +1,54 @@
+"""The model versions that this worker holds, loaded from the registry and checked against their SHA-256."""
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from db.blobs import BlobDamaged, Blobs
+from db.database import Database
+from db.tables import Model
+from worker.predictor import Decision, ModelUnusable, Predictor
+
+_KEPT = 2  # the champion, and the one that older batches are pinned to
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A predictor with what its results must name."""
+
+    predictor: Predictor
+    weights_sha256: str
+    preprocessing: str
+    threshold: float
+
+
+class Models:
+    """Loads a version once and keeps the most recently used."""
+
+    def __init__(self, database: Database, blobs: Blobs, *, batch_size: int) -> None:
+        self._database = database
+        self._blobs = blobs
+        self._batch_size = batch_size
+        self._loaded: OrderedDict[str, Loaded] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, version: str) -> Loaded:
+        """Return the version ready to predict, or raise ModelUnusable."""
+        with self._lock:
+            if version not in self._loaded:
+                self._loaded[version] = self._load(version)
+            self._loaded.move_to_end(version)
+            while len(self._loaded) > _KEPT:
+                self._loaded.popitem(last=False)
+            return self._loaded[version]
+
+    def _load(self, version: str) -> Loaded:
+        with self._database.read() as session:
+            model = session.get_one(Model, version)
+        try:
+            weights = self._blobs.read(model.weights_sha256)
+        except (OSError, BlobDamaged) as error:
+            raise ModelUnusable(f"the weights of {version} are missing or damaged") from error
+        decision = Decision(model.threshold, model.calibration_slope, model.calibration_intercept)
+        predictor = Predictor(weights, decision, preprocessing=model.preprocessing, batch_size=self._batch_size)
+        return Loaded(predictor, model.weights_sha256, model.preprocessing, model.threshold)

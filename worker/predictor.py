@@ -1,0 +1,91 @@
+"""Predicts grey levels in batches of a few fixed shapes, each compiled once."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from db.tables import Label
+from worker import cnn
+from worker.radiograph import PREPROCESSING, SIZE, Grey, prepare
+
+
+class ModelUnusable(Exception):
+    """This worker cannot use the model: its weights are damaged or of another preprocessing."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """How a raw output becomes an answer; stored with the model version."""
+
+    threshold: float
+    slope: float
+    intercept: float
+
+    def calibrate(self, raw: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Platt scaling: sigmoid(slope · logit(raw) + intercept). Platt 1999."""
+        bounded = np.clip(raw, 1e-7, 1 - 1e-7)
+        logit = np.log(bounded / (1 - bounded))
+        return np.asarray(1 / (1 + np.exp(-(self.slope * logit + self.intercept))))
+
+    def label(self, probability: float) -> Label:
+        return Label.POSITIVE if probability >= self.threshold else Label.NEGATIVE
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Raw and calibrated probability of COVID-19 for one image; `raw` is NaN where the model gave no number."""
+
+    raw: float
+    probability: float
+    label: Label
+
+
+class Predictor:
+    """One model version, loaded and warmed up."""
+
+    def __init__(self, weights: bytes, decision: Decision, *, preprocessing: str, batch_size: int) -> None:
+        if preprocessing != PREPROCESSING:
+            raise ModelUnusable(f"the model was trained on {preprocessing}, this worker prepares {PREPROCESSING}")
+        model = cnn.build()
+        try:
+            cnn.load_weights(model, weights)
+        except Exception as error:
+            raise ModelUnusable("the weights cannot be loaded into the CNN") from error
+        self._decision = decision
+        self._shapes = sorted({1, min(8, batch_size), batch_size})
+        self._forward = _compile(model)
+        for shape in self._shapes:
+            self._forward(np.zeros((shape, SIZE, SIZE, 1), np.uint8))
+
+    def predict(self, greys: Sequence[Grey]) -> list[Prediction]:
+        """Return one Prediction per radiograph, in order."""
+        if not greys:
+            return []
+        largest = self._shapes[-1]
+        parts = [self._padded(greys[start : start + largest]) for start in range(0, len(greys), largest)]
+        raw = np.concatenate(parts)
+        return [
+            Prediction(float(value), float(probability), self._decision.label(float(probability)))
+            for value, probability in zip(raw, self._decision.calibrate(raw), strict=True)
+        ]
+
+    def _padded(self, greys: Sequence[Grey]) -> NDArray[np.float64]:
+        shape = next(shape for shape in self._shapes if shape >= len(greys))
+        batch = np.zeros((shape, SIZE, SIZE, 1), np.uint8)
+        for row, grey in zip(batch, greys, strict=False):
+            row[:] = prepare(grey)
+        return self._forward(batch)[: len(greys)]
+
+
+def _compile(model: keras.Model) -> Callable[[Grey], NDArray[np.float64]]:
+    """One compiled function; `model.predict` costs 40 ms a call and leaks."""
+    function = tf.function(lambda batch: model(batch, training=False))
+
+    def forward(batch: Grey) -> NDArray[np.float64]:
+        return np.asarray(function(tf.constant(batch)), dtype=np.float64)[:, 0]
+
+    return forward

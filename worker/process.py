@@ -1,0 +1,117 @@
+"""The worker process: one per GPU, or one per machine; and beat."""
+
+import logging
+import os
+import secrets
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from celery import Celery
+from celery.signals import worker_shutting_down
+from sqlalchemy.exc import DBAPIError
+
+from db import heartbeats, registry
+from db.blobs import Blobs
+from db.database import Database
+from db.tables import Lane
+from settings import Settings
+from worker import device, schedule
+from worker.decoders import Decoders
+from worker.posts import Posts
+from worker.sweeper import Sweeper
+from worker.tickets import SCHEDULE_QUEUE, WORK, Tickets, celery_app
+
+log = logging.getLogger(__name__)
+
+# Two overlap decoding and prediction; a third keeps scheduled tasks from waiting for a long lane.
+_THREADS = 3
+_ON_THE_LINE = 2
+
+
+def run(settings: Settings) -> None:
+    """Work until SIGTERM; then finish the running micro-batch and stop."""
+    name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+    database, blobs = Database(settings.database_url), Blobs(settings.blobs)
+    app = celery_app(settings)
+    schedule.register(app, database, blobs)
+    with _decoders(settings) as decoders:
+        device_name = device.prepare()
+        from worker.line import Line  # noqa: PLC0415 - loads TensorFlow, which the device must precede
+        from worker.models import Models  # noqa: PLC0415
+
+        models = Models(database, blobs, batch_size=settings.batch_size)
+        line = Line(database, blobs, models, decoders, settings, worker=name)
+        _register_work(app, line.work)
+        with database.read() as session:
+            champion = registry.champion(session).version
+        models.get(champion)
+        tickets = Tickets(app, batch_size=settings.batch_size)
+        sweeper = Sweeper(
+            database,
+            tickets,
+            worker=name,
+            device=device_name,
+            seconds=settings.sweep_seconds,
+            problem=lambda: line.problem,
+        )
+        sweeper.start()
+        log.info("worker %s is ready with %s", name, champion)
+        try:
+            _consume(app)
+        finally:
+            sweeper.stop()
+            sweeper.join()
+            with database.write() as session:
+                heartbeats.leave(session, name)
+
+
+def beat(settings: Settings) -> None:
+    """Send the scheduled tasks at their times, until SIGTERM."""
+    app = celery_app(settings)
+    app.conf.beat_schedule = schedule.ENTRIES
+    app.Beat(schedule=str(settings.home / "beat"), loglevel="INFO").run()
+
+
+@contextmanager
+def _decoders(settings: Settings) -> Iterator[Decoders]:
+    decoders = Decoders(settings.decoders, seconds=settings.decode_seconds, address_space=settings.decode_bytes)
+    try:
+        decoders.warm_up()
+        yield decoders
+    finally:
+        decoders.close()
+
+
+def _register_work(app: Celery, work: Callable[[Callable[[], bool]], int]) -> None:
+    stopping = threading.Event()
+    posts = Posts(_ON_THE_LINE)
+    worker_shutting_down.connect(lambda **_: stopping.set(), weak=False)
+
+    def take_ticket() -> None:
+        """Work until the lanes are empty."""
+        try:
+            posts.call(lambda: work(stopping.is_set))
+        except DBAPIError as error:
+            log.warning("the database is away, the sweeper will ring: %s", type(error.orig).__name__)
+        except MemoryError:
+            log.exception("out of memory")  # must not reach Celery 5.7: it would end the worker, again and again
+
+    app.task(name=WORK)(take_ticket)
+
+
+def _consume(app: Celery) -> None:
+    queues = ",".join([*Lane, SCHEDULE_QUEUE])
+    app.worker_main(
+        [
+            "worker",
+            "--pool=threads",
+            f"--concurrency={_THREADS}",
+            f"--queues={queues}",
+            "--loglevel=INFO",
+            "--without-gossip",
+            "--without-mingle",
+            "--without-heartbeat",
+        ]
+    )

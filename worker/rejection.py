@@ -1,0 +1,32 @@
+"""Why an image gets no result: one stable code each, what it means and what the sender should do."""
+
+from typing import Final
+
+CODES: Final = {
+    "truncated": "The file is empty, cut off or damaged. Export it again and check its size.",
+    "unsupported_type": "Not a PNG, JPEG or DICOM file, whatever its name says. Export the radiograph as one of these.",
+    "too_large": "More than 100 megapixels, or more bytes than the server takes. Send one radiograph per file.",
+    "multi_frame": "More than one frame in one file. Send each radiograph as a file of its own.",
+    "wrong_modality": "A DICOM object that is not a radiograph (CR, DX or RG). Send only chest X-rays.",
+    "unsupported_transfer_syntax": "A DICOM compression that this server does not read. Export it uncompressed.",
+    "decode_timeout": "Decoding took longer than is allowed. Export the image again, uncompressed.",
+    "decode_memory": "Decoding needed more memory than is allowed. Export the image at its normal size.",
+    "decoder_died": "The image ended the process that decoded it. Export it again; an operator should look at it.",
+    "image_lost": "The stored bytes are missing or damaged. Submit the image again; an operator should look at the disk.",
+    "model_output": "The model gave no number for this image. An operator should look at it.",
+    "worker_died": "Three workers ended while they held only this image. An operator should look at it.",
+}
+
+
+class ImageRejected(Exception):
+    """This one image cannot be classified; `code` is one of CODES, the message is for the log and has no patient data."""
+
+    def __init__(self, code: str, words: str) -> None:
+        if code not in CODES:
+            raise KeyError(code)
+        super().__init__(words)
+        self.code = code
+        self.words = words
+
+    def __reduce__(self) -> tuple[type["ImageRejected"], tuple[str, str]]:
+        return ImageRejected, (self.code, self.words)  # it crosses from the decoding process to the worker

@@ -1,0 +1,88 @@
+"""Tickets: a word to the workers that a lane holds work. They carry no image and may be lost."""
+
+import logging
+from typing import Any
+
+import redis
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+from db.tables import Lane
+from settings import Settings
+
+log = logging.getLogger(__name__)
+
+WORK = "cxr.work"
+SCHEDULE_QUEUE = "schedule"
+
+# A worker that takes a ticket works until its lane is empty, so more would only be answered with "nothing left".
+_MOST = 64
+
+_TRANSPORT = {
+    "visibility_timeout": 300,
+    "socket_timeout": 10,  # without it a publish waits for ever on a dead link
+    "socket_connect_timeout": 3,
+    "socket_keepalive": True,
+    "health_check_interval": 25,
+    "queue_order_strategy": "priority",  # the queues in the order given: urgent first
+}
+
+
+def celery_app(settings: Settings) -> Celery:
+    """Return the Celery application that API, worker and beat share."""
+    app = Celery("cxr", broker=settings.redis_url)
+    app.conf.update(
+        accept_content=["json"],
+        broker_connection_max_retries=None,
+        broker_connection_retry_on_startup=True,
+        broker_transport_options=_transport(settings.redis_url),
+        enable_utc=True,
+        task_acks_late=True,
+        task_ignore_result=True,
+        worker_cancel_long_running_tasks_on_connection_loss=True,
+        worker_hijack_root_logger=False,
+        worker_prefetch_multiplier=1,
+        worker_soft_shutdown_timeout=60,
+    )
+    return app
+
+
+def _transport(url: str) -> dict[str, Any]:
+    unix_socket = url.startswith("redis+socket")
+    return {name: value for name, value in _TRANSPORT.items() if not (unix_socket and name == "socket_keepalive")}
+
+
+class Tickets:
+    """Rings after the commit, best effort: a broker that is down costs seconds, since the sweeper rings again."""
+
+    def __init__(self, app: Celery, *, batch_size: int) -> None:
+        self._app = app
+        self._batch_size = batch_size
+
+    def ring(self, lane: Lane, images: int) -> None:
+        """Put one ticket for each micro-batch into the lane; a failure is logged, never raised."""
+        self._publish(lane, self._wanted(images))
+
+    def ring_again(self, lane: Lane, images: int) -> None:
+        """Ring only for what the tickets that are still there do not cover."""
+        wanted = self._wanted(images)
+        if not wanted:
+            return
+        try:
+            with self._app.connection_for_read() as connection, connection.channel() as channel:
+                present = channel.client.llen(lane)
+        except (OperationalError, redis.RedisError, OSError) as error:
+            log.warning("the broker is away: %s", type(error).__name__)
+            return
+        self._publish(lane, wanted - present)
+
+    def _wanted(self, images: int) -> int:
+        return min(-(-images // self._batch_size), _MOST)
+
+    def _publish(self, lane: Lane, number: int) -> None:
+        for _ in range(number):
+            try:
+                self._app.send_task(WORK, queue=lane, retry=False)
+            except (OperationalError, redis.RedisError, OSError) as error:
+                log.warning("no ticket for %s, the sweeper will ring: %s", lane, type(error).__name__)
+                return
