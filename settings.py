@@ -1,10 +1,14 @@
 """What an operator can set, read once from the environment and handed in."""
 
+import hashlib
 import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
+
+_LONGEST_SOCKET_PATH = 100  # of 108 bytes in Linux, 104 in macOS
 
 
 class SettingInvalid(Exception):
@@ -52,7 +56,7 @@ class Settings:
                 given[spec.name] = _parse(spec.metadata, spec.default, text)
         home = given.setdefault("home", _default_home(environment))
         given.setdefault("database_url", f"sqlite:///{home / 'cxr.db'}")
-        given.setdefault("redis_url", f"redis+socket://{home / 'valkey.sock'}")
+        given.setdefault("redis_url", f"redis+socket://{_socket(home)}")
         given.setdefault("blobs", home / "blobs")
         return cls(**given)
 
@@ -74,3 +78,11 @@ def _parse(metadata: Mapping[str, Any], default: object, text: str) -> object:
 def _default_home(environment: Mapping[str, str]) -> Path:
     data = environment.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
     return Path(data).absolute() / "cxr-batch"
+
+
+def _socket(home: Path) -> Path:
+    """The broker's socket: in the home, or, where that path is longer than the kernel takes, under /tmp."""
+    if len(bytes(home / "valkey.sock")) < _LONGEST_SOCKET_PATH:
+        return home / "valkey.sock"
+    name = hashlib.sha256(bytes(home)).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"cxr-{os.getuid()}-{name}" / "valkey.sock"

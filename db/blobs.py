@@ -117,8 +117,8 @@ class BlobWriter:
 
     def __init__(self, blobs: Blobs) -> None:
         self._blobs = blobs
-        self._temporary = blobs.temporary()
-        self._file: BinaryIO = self._temporary.open("xb", buffering=0)
+        self.path = blobs.temporary()
+        self._file: BinaryIO = self.path.open("xb", buffering=0)
         self._hash = hashlib.sha256()
         self.size = 0
         self.kept: Future[None] | None = None
@@ -136,7 +136,7 @@ class BlobWriter:
 
     def close(self) -> str:
         """Start making it permanent and return its SHA-256; `Delivery.settle` waits for the end."""
-        self.kept = self._blobs.sync(self._temporary, self._file, self.sha256)
+        self.kept = self._blobs.sync(self.path, self._file, self.sha256)
         return self.sha256
 
     def discard(self) -> None:
@@ -145,7 +145,7 @@ class BlobWriter:
             self.kept.exception()
         else:
             self._file.close()
-        self._temporary.unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
         return self

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import DateTime, Dialect, select
+from sqlalchemy import DateTime, Dialect, Integer, literal, select
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -30,23 +30,24 @@ class now(FunctionElement[datetime]):  # noqa: N801 - reads as the SQL function 
     """`now()` or `now(seconds)`: the database's present, moved by whole seconds."""
 
     type = Moment()
-    inherit_cache = False  # the seconds are part of the statement
+    inherit_cache = True
 
     def __init__(self, seconds: int = 0) -> None:
-        self.seconds = int(seconds)
-        super().__init__()
+        super().__init__(literal(int(seconds), Integer))
 
 
 @compiles(now, "sqlite")
-def _sqlite(element: now, _compiler: SQLCompiler, **_: Any) -> str:
+def _sqlite(element: now, compiler: SQLCompiler, **options: Any) -> str:
+    seconds = compiler.process(element.clauses, **options)
     # SQLAlchemy's own text form has six digits after the point; %f gives three.
-    return f"strftime('%Y-%m-%d %H:%M:%f000', 'now', '{element.seconds:+d} seconds')"
+    return f"strftime('%Y-%m-%d %H:%M:%f000', 'now', {seconds} || ' seconds')"
 
 
 @compiles(now, "postgresql")
-def _postgresql(element: now, _compiler: SQLCompiler, **_: Any) -> str:
+def _postgresql(element: now, compiler: SQLCompiler, **options: Any) -> str:
+    seconds = compiler.process(element.clauses, **options)
     # clock_timestamp, not now(): a lease counts from the claim, not from the start of its transaction.
-    return f"(clock_timestamp() + interval '{element.seconds} seconds')"
+    return f"(clock_timestamp() + make_interval(secs => {seconds}))"
 
 
 def read(session: Session) -> datetime:

@@ -61,3 +61,7 @@ def champion(session: Session) -> Model:
     if model is None:
         raise NoChampion("no model is registered: run `cxr migrate`, or `cxr train` and `cxr promote`")
     return model
+
+
+def has_champion(session: Session) -> bool:
+    return session.get(ModelAlias, CHAMPION) is not None

@@ -14,7 +14,8 @@ from typing import Any
 from pebble import ProcessExpired, ProcessPool
 
 from db.identifiers import Identifiers
-from worker.radiograph import MAGIC_BYTES, Grey, decode, media_type
+from worker.formats import DICOM, MAGIC_BYTES, media_type
+from worker.radiograph import Grey, decode
 from worker.rejection import ImageRejected
 
 # Few enough that all children have work, many enough that crossing the pipe costs nothing.
@@ -104,7 +105,7 @@ def _decode_file(path: Path) -> Decoded | ImageRejected:
 
 
 def _identifiers(data: bytes) -> Identifiers | None:
-    if media_type(data[:MAGIC_BYTES]) != "application/dicom":
+    if media_type(data[:MAGIC_BYTES]) != DICOM:
         return None
     from worker import dicom  # noqa: PLC0415 - see worker.radiograph.decode
 

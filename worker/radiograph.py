@@ -10,6 +10,7 @@ from kornia_rs.io import decode_image_png_u8
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from worker.formats import DICOM, MAGIC_BYTES, PNG, media_type
 from worker.rejection import ImageRejected
 
 SIZE: Final = 128
@@ -20,13 +21,6 @@ PREPROCESSING: Final = "grey128-1"
 
 MAX_PIXELS: Final = 100_000_000
 
-_PNG = b"\x89PNG\r\n\x1a\n"
-_JPEG = b"\xff\xd8\xff"
-_DICOM = b"DICM"
-_DICOM_PREAMBLE = 128
-MAGIC_BYTES: Final = _DICOM_PREAMBLE + len(_DICOM)
-"""How much of a file `media_type` needs to see."""
-
 _PNG_HEADER = struct.Struct(">16xIIBBxxB")  # width, height, bit depth, colour type, interlacing
 _GREY, _RGB = 0, 2  # PNG colour types
 
@@ -36,17 +30,6 @@ warnings.simplefilter("error", Image.DecompressionBombWarning)
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 
 
-def media_type(head: bytes) -> str | None:
-    """Tell PNG, JPEG and DICOM by their first MAGIC_BYTES; None for everything else. Names are not trusted."""
-    if head.startswith(_PNG):
-        return "image/png"
-    if head.startswith(_JPEG):
-        return "image/jpeg"
-    if head[_DICOM_PREAMBLE:MAGIC_BYTES] == _DICOM:
-        return "application/dicom"
-    return None
-
-
 def decode(data: bytes) -> Grey:
     """Return the radiograph as (SIZE, SIZE) grey levels 0-255, or raise ImageRejected."""
     if not data:
@@ -54,11 +37,11 @@ def decode(data: bytes) -> Grey:
     kind = media_type(data[:MAGIC_BYTES])
     if kind is None:
         raise ImageRejected("unsupported_type", "not a PNG, JPEG or DICOM file")
-    if kind == "application/dicom":
+    if kind == DICOM:
         from worker import dicom  # noqa: PLC0415 - pydicom costs 40 MB and most batches hold none
 
         return _shrink(Image.fromarray(dicom.grey(data, max_pixels=MAX_PIXELS)))
-    return _decode_png(data) if kind == "image/png" else _decode_with_pillow(data)
+    return _decode_png(data) if kind == PNG else _decode_with_pillow(data)
 
 
 def prepare(grey: Grey) -> Grey:

@@ -1,0 +1,27 @@
+# The two commands: `make run` and `make test`. Both set up what they need.
+PYTHON ?= python3
+CXR = .venv/bin/cxr
+READY = .venv/.ready
+
+.PHONY: run test setup check bench clean
+
+run: setup
+	@$(CXR) up $(if $(IMAGES),--images "$(IMAGES)",--demo)
+
+test: setup
+	@.venv/bin/python -m pytest $(PYTEST)
+
+setup: $(READY)
+
+$(READY): requirements.lock pyproject.toml bootstrap
+	@./bootstrap $(PYTHON)
+	@touch $(READY)
+
+check: setup
+	@./check
+
+bench: setup
+	@.venv/bin/python -m benchmarks
+
+clean:
+	rm -rf .venv

@@ -1,0 +1,53 @@
+"""Is it alive, is it ready, what does it accept."""
+
+from apiflask import APIBlueprint
+from flask import Response
+from sqlalchemy.exc import DBAPIError
+
+from api.schemas import Limits, Ready
+from api.wiring import parts
+from db import heartbeats, migrate, registry
+
+blueprint = APIBlueprint("health", __name__, tag="Health")
+
+
+@blueprint.get("/livez")
+@blueprint.doc(summary="The process answers")
+def livez() -> Response:
+    return Response("ok\n", content_type="text/plain")
+
+
+@blueprint.get("/readyz")
+@blueprint.output(Ready)
+@blueprint.doc(summary="Database, schema, model and disk allow a submission; 503 says what does not", responses=[503])
+def readyz() -> tuple[Ready, int]:
+    problems, workers = [], 0
+    own = parts()
+    try:
+        if not migrate.is_current(own.database):
+            problems.append("the database has another schema: run cxr migrate")
+        else:
+            with own.database.read() as session:
+                registry.champion(session)
+                workers = sum(sign.alive for sign in heartbeats.signs(session))
+    except registry.NoChampion as error:
+        problems.append(str(error))
+    except DBAPIError:
+        problems.append("the database does not answer")
+    if own.blobs.free_bytes() < own.settings.min_free_bytes:
+        problems.append("the disk is nearly full")
+    # No worker is no reason to refuse images: they wait in the queue of record.
+    return Ready(ready=not problems, problems=problems, workers=workers), 503 if problems else 200
+
+
+@blueprint.get("/v1/limits")
+@blueprint.output(Limits)
+@blueprint.doc(summary="What a submission may hold")
+def limits() -> Limits:
+    settings = parts().settings
+    return Limits(
+        images_per_batch=settings.max_images,
+        bytes_per_image=settings.max_image_bytes,
+        bytes_per_request=settings.max_batch_bytes,
+        formats=["image/png", "image/jpeg", "application/dicom", "application/zip"],
+    )

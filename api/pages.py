@@ -1,0 +1,63 @@
+"""The pages: all batches, and one batch with its images; they move while a batch runs."""
+
+from apiflask import APIBlueprint
+from flask import Response, make_response, render_template, request
+
+from api.problems import Problem
+from api.schemas import NOTICE
+from api.wiring import parts
+from db import batches, heartbeats
+from db.tables import TERMINAL
+from worker.rejection import CODES
+
+blueprint = APIBlueprint("pages", __name__, enable_openapi=False)
+
+_BATCHES = 50
+_IMAGES = 200
+_POLICY = (
+    "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; "
+    "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+)
+
+
+@blueprint.get("/")
+def start() -> str:
+    after = request.args.get("after")
+    with parts().database.read() as session:
+        found = batches.newest(session, limit=_BATCHES + 1, after=after)
+        workers = sum(sign.alive for sign in heartbeats.signs(session))
+    page = found[:_BATCHES]
+    older = page[-1].id if len(found) > _BATCHES else None
+    return render_template("start.html", batches=page, older=older, workers=workers, notice=NOTICE)
+
+
+@blueprint.get("/batches/<batch_id>")
+def batch(batch_id: str) -> str:
+    after = request.args.get("after", default=0, type=int)
+    with parts().database.read() as session:
+        progress = batches.progress(session, batch_id)
+        if progress is None:
+            raise Problem(404, "batch_unknown", "There is no batch of this id.")
+        lines = list(batches.lines(session, batch_id, after=max(after, 0), limit=_IMAGES + 1))
+    return render_template(
+        "batch.html",
+        batch=progress,
+        lines=lines[:_IMAGES],
+        first=after + 1,
+        older=after + _IMAGES if len(lines) > _IMAGES else None,
+        newer=max(after - _IMAGES, 0) if after else None,
+        running=progress.done < progress.total,
+        terminal=TERMINAL,
+        codes=CODES,
+        notice=NOTICE,
+    )
+
+
+@blueprint.after_request
+def protect(response: Response) -> Response:
+    response = make_response(response)
+    response.headers["Content-Security-Policy"] = _POLICY
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["Referrer-Policy"] = "no-referrer"
+    return response

@@ -1,0 +1,79 @@
+"""Errors as people and programs see them: RFC 9457 problem+json with a stable code."""
+
+from typing import Any
+
+from apiflask import APIFlask
+from flask import Response, json, request
+from werkzeug.exceptions import HTTPException
+
+_TYPE = "application/problem+json"
+
+_CODES = {
+    400: "bad_request",
+    404: "not_found",
+    405: "method_not_allowed",
+    406: "not_acceptable",
+    413: "too_large",
+    415: "unsupported_media_type",
+    500: "internal_error",
+}
+
+
+class Problem(Exception):
+    """A request that cannot be answered: `code` is stable, `detail` says what was wrong and what to do."""
+
+    def __init__(self, status: int, code: str, detail: str, *, retryable: bool = False, **more: Any) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.code = code
+        self.detail = detail
+        self.retryable = retryable
+        self.more = more
+
+
+def register(app: APIFlask) -> None:
+    app.register_error_handler(Problem, _answer)
+    app.register_error_handler(HTTPException, _from_http)
+    app.register_error_handler(Exception, _from_bug)
+    app.error_processor(
+        lambda error: (_body(error.status_code, "invalid_request", str(error.message)), error.status_code)
+    )
+
+
+def _answer(problem: Problem) -> Response:
+    response = _response(
+        problem.status, _body(problem.status, problem.code, problem.detail, retryable=problem.retryable, **problem.more)
+    )
+    if problem.status in {429, 503, 507}:
+        response.headers["Retry-After"] = "30"
+    # What was not read of the body must not be taken for the next request.
+    response.headers["Connection"] = "close"
+    return response
+
+
+def _from_http(error: HTTPException) -> Response:
+    status = error.code or 500
+    return _response(status, _body(status, _CODES.get(status, "error"), error.description or ""))
+
+
+def _from_bug(error: Exception) -> Response:
+    from flask import current_app  # noqa: PLC0415
+
+    current_app.logger.exception("%s %s failed", request.method, request.path, exc_info=error)
+    return _response(500, _body(500, "internal_error", "The server failed; the log says why.", retryable=True))
+
+
+def _body(status: int, code: str, detail: str, *, retryable: bool = False, **more: Any) -> dict[str, Any]:
+    title = code.replace("_", " ").capitalize()
+    return {
+        "type": "about:blank",
+        "title": title,
+        "status": status,
+        "code": code,
+        "detail": detail,
+        "retryable": retryable,
+    } | more
+
+
+def _response(status: int, body: dict[str, Any]) -> Response:
+    return Response(json.dumps(body), status, content_type=_TYPE)

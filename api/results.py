@@ -1,0 +1,48 @@
+"""A batch's results as JSON and as CSV, streamed."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from typing import Final
+
+from api.schemas import BatchAnswer, ImageAnswer
+from db import batches
+from db.batches import Line, Progress
+from db.database import Database
+
+COLUMNS: Final = ("custom_id", "state", "code", "label", "probability", "model_version", "sha256")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def as_csv(database: Database, batch_id: str) -> Iterator[str]:
+    """Yield a header and one row per image, in the order of submission."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer)
+    writer.writerow(COLUMNS)
+    with database.read() as session:
+        for line in batches.lines(session, batch_id):
+            writer.writerow([_cell(line, column) for column in COLUMNS])
+            yield buffer.getvalue()
+            buffer.seek(0)
+            buffer.truncate()
+    yield buffer.getvalue()
+
+
+def _cell(line: Line, column: str) -> str:
+    value = getattr(line, column)
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.6f}"
+    # A spreadsheet runs a cell that begins like a formula; the quote makes it text.
+    return f"'{value}" if str(value).startswith(_FORMULA) else str(value)
+
+
+def as_json(database: Database, progress: Progress) -> Iterator[str]:
+    """Yield the ResultList of the batch piece by piece."""
+    yield f'{{"batch": {BatchAnswer.of(progress).model_dump_json()}, "data": ['
+    with database.read() as session:
+        for number, line in enumerate(batches.lines(session, progress.id)):
+            yield (",\n" if number else "\n") + json.dumps(ImageAnswer.of(line).model_dump(mode="json"))
+    yield "\n]}\n"

@@ -1,0 +1,89 @@
+"""What the API answers, as pydantic models: the OpenAPI document is made from these."""
+
+from datetime import datetime
+
+from pydantic import BaseModel, Field
+
+from db.batches import Line, Progress
+from db.tables import BatchState, ImageState, Label, Lane, Outcome
+
+NOTICE = "Research software, not a medical device: no result may be used for the care of a patient."
+
+
+class Counts(BaseModel):
+    """Images by state; they add up to the batch's total at every moment."""
+
+    queued: int
+    leased: int
+    classified: int
+    rejected: int
+    quarantined: int
+    cancelled: int
+    expired: int
+
+
+class BatchAnswer(BaseModel):
+    id: str
+    lane: Lane
+    state: BatchState
+    outcome: Outcome | None = Field(description="Set when completed")
+    model_version: str = Field(description="Pinned when the batch was submitted")
+    synthetic: bool = Field(description="Made by code, not of patients")
+    total: int
+    counts: Counts
+    progress: float = Field(ge=0, le=1, description="Share of images in a terminal state")
+    submitted_at: datetime
+    finished_at: datetime | None
+    notice: str = NOTICE
+
+    @classmethod
+    def of(cls, progress: Progress) -> "BatchAnswer":
+        values = {name: getattr(progress, name) for name in cls.model_fields if hasattr(progress, name)}
+        return cls(**values | {"counts": Counts(**progress.counts), "progress": progress.done / progress.total})
+
+
+class BatchList(BaseModel):
+    data: list[BatchAnswer]
+    has_more: bool
+    after: str | None = Field(description="Pass as `after` for the next page")
+
+
+class ImageAnswer(BaseModel):
+    custom_id: str
+    state: ImageState
+    code: str | None
+    label: Label | None
+    probability: float | None = Field(ge=0, le=1, description="Calibrated probability of COVID-19")
+    threshold: float | None
+    reasons: list[str] | None
+    model_version: str | None
+    sha256: str
+    result_id: str | None
+
+    @classmethod
+    def of(cls, line: Line) -> "ImageAnswer":
+        return cls(**vars(line))
+
+
+class ImageList(BaseModel):
+    data: list[ImageAnswer]
+    has_more: bool
+    after: int | None
+
+
+class ResultList(BaseModel):
+    batch: BatchAnswer
+    data: list[ImageAnswer]
+
+
+class Limits(BaseModel):
+    images_per_batch: int
+    bytes_per_image: int
+    bytes_per_request: int
+    formats: list[str]
+
+
+class Ready(BaseModel):
+    ready: bool
+    problems: list[str]
+    workers: int = Field(description="Workers heard of in the last two minutes")

@@ -1,0 +1,63 @@
+"""The API under gunicorn: one process, several threads."""
+
+from typing import Any
+
+from apiflask import APIFlask
+from gunicorn.app.base import BaseApplication
+
+from api import create_app
+from db import migrate
+from db.blobs import Blobs
+from db.database import Database
+from settings import Settings
+from worker import sweeper
+from worker.tickets import Tickets, celery_app
+
+
+class Server(BaseApplication):  # type: ignore[misc]
+    """gunicorn, configured by our settings alone."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        super().__init__()
+
+    def load_config(self) -> None:
+        options: dict[str, Any] = {
+            "bind": f"{self._settings.host}:{self._settings.port}",
+            "workers": 1,
+            "worker_class": "gthread",
+            "threads": self._settings.api_threads,
+            "timeout": 120,
+            "graceful_timeout": 30,
+            "keepalive": 30,
+            "worker_tmp_dir": "/dev/shm" if _has_shared_memory() else None,
+            "accesslog": None,  # a URL may one day hold a name
+            "proc_name": "cxr-api",
+        }
+        for name, value in options.items():
+            if value is not None:
+                self.cfg.set(name, value)
+
+    def load(self) -> APIFlask:
+        return create_app(self._settings)
+
+
+def serve(settings: Settings) -> None:
+    """Sweep once, then answer requests until SIGTERM. Raises SchemaOld before serving the wrong tables."""
+    database = Database(settings.database_url)
+    if not migrate.is_current(database):
+        raise SchemaOld("the database has another schema: run `cxr migrate`")
+    Blobs(settings.blobs).free_bytes()
+    sweeper.sweep(database, Tickets(celery_app(settings), batch_size=settings.batch_size), worker="api")
+    database.close()
+    Server(settings).run()
+
+
+class SchemaOld(Exception):
+    """The tables are not those that this code expects."""
+
+
+def _has_shared_memory() -> bool:
+    from pathlib import Path  # noqa: PLC0415
+
+    return Path("/dev/shm").is_dir()  # noqa: S108

@@ -1,0 +1,156 @@
+"""Images as they come in: streamed, hashed and judged by their first bytes, never held whole in memory."""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from itertools import chain
+
+from flask import Request
+from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser
+
+from api import archives
+from api.problems import Problem
+from db.batches import Item
+from db.blobs import Blobs, Delivery
+from settings import Settings
+from worker.formats import MAGIC_BYTES, media_type
+
+_CHUNK = 256 * 1024
+_LONGEST_NAME = 1024
+_ZIP_BEGINS = (b"PK\x03\x04", b"PK\x05\x06")
+
+
+class Intake:
+    """Collects the items of one submission and enforces the published limits while they stream in."""
+
+    def __init__(self, delivery: Delivery, settings: Settings) -> None:
+        self._delivery = delivery
+        self._settings = settings
+        self._names: set[str] = set()
+        self._received = 0
+        self.items: list[Item] = []
+
+    def add(self, name: str, chunks: Iterable[bytes]) -> None:
+        """Take one file in: a zip is opened, everything else is taken for an image."""
+        head, rest = _head(iter(chunks))
+        if not head.startswith(_ZIP_BEGINS):
+            self._add_image(name, head, rest)
+            return
+        with self._delivery.open() as spool:
+            for chunk in self._counted(chain([head], rest)):
+                spool.write(chunk)
+            for entry, data in archives.entries(spool.path, self._settings):
+                self._add_image(entry, *_head(data))
+
+    def _add_image(self, name: str, head: bytes, rest: Iterator[bytes]) -> None:
+        self._check_name(name)
+        kind, data = media_type(head), self._counted(chain([head], rest))
+        if kind is None:
+            sha256, size = _measured(data)
+            self.items.append(Item(name, sha256, size, "", "unsupported_type" if size else "truncated"))
+            return
+        blob = self._delivery.open()
+        for chunk in data:
+            blob.write(chunk)
+            if blob.size > self._settings.max_image_bytes:
+                blob.discard()
+                self.items.append(Item(name, blob.sha256, blob.size + _measured(data)[1], kind, "too_large"))
+                return
+        self.items.append(Item(name, blob.close(), blob.size, kind))
+
+    def _check_name(self, name: str) -> None:
+        if not name or len(name) > _LONGEST_NAME or "\x00" in name:
+            raise Problem(422, "custom_id_invalid", f"Every file needs a name of 1 to {_LONGEST_NAME} characters.")
+        if name in self._names:
+            raise Problem(422, "custom_id_twice", "Two files have the same name; give each its own.", custom_id=name)
+        self._names.add(name)
+        if len(self._names) > self._settings.max_images:
+            limit = self._settings.max_images
+            raise Problem(413, "too_many_images", f"A batch holds at most {limit} images; send several batches.")
+
+    def _counted(self, data: Iterable[bytes]) -> Iterator[bytes]:
+        for chunk in data:
+            self._received += len(chunk)
+            if self._received > self._settings.max_batch_bytes:
+                raise _too_large(self._settings)
+            yield chunk
+
+
+def receive(request: Request, blobs: Blobs, delivery: Delivery, settings: Settings) -> list[Item]:
+    """Read the request's body to its end and return its images. Raises Problem; keeps nothing by itself."""
+    if (request.content_length or 0) > settings.max_batch_bytes:
+        raise _too_large(settings)
+    if blobs.free_bytes() - (request.content_length or 0) < settings.min_free_bytes:
+        raise Problem(507, "disk_full", "The server is short of disk; tell its operator.", retryable=True)
+    intake = Intake(delivery, settings)
+    if request.mimetype == "multipart/form-data":
+        _receive_parts(request, intake, settings)
+    elif request.mimetype == "application/zip":
+        intake.add("batch.zip", _chunks(request))
+    else:
+        raise Problem(415, "unsupported_media_type", "Send multipart/form-data with files, or application/zip.")
+    if not intake.items:
+        raise Problem(422, "empty_batch", "The request holds no files; send at least one image.")
+    if all(item.code for item in intake.items):
+        refused = [{"custom_id": item.custom_id, "code": item.code} for item in intake.items[:100]]
+        raise Problem(422, "no_images", "None of the files is a PNG, JPEG or DICOM image.", images=refused)
+    return intake.items
+
+
+def _receive_parts(request: Request, intake: Intake, settings: Settings) -> None:
+    boundary = request.mimetype_params.get("boundary")
+    if not boundary:
+        raise Problem(400, "malformed_body", "The Content-Type names no boundary.")
+    try:
+        parser = PushMultipartParser(boundary, max_segment_count=settings.max_images + 1)
+        events = _events(parser, request)
+        for segment in events:
+            if not isinstance(segment, MultipartSegment) or segment.filename is None:
+                raise Problem(400, "malformed_body", "A part has no file name; options go into the query.")
+            intake.add(segment.filename, _until_end(events))
+    except ParserLimitReached as error:
+        raise Problem(413, "too_many_images", f"A batch holds at most {settings.max_images} images.") from error
+    except MultipartError as error:
+        raise Problem(400, "malformed_body", "The multipart body is cut off or malformed; send it again.") from error
+
+
+_Event = MultipartSegment | bytearray | bytes | None
+
+
+def _events(parser: PushMultipartParser, request: Request) -> Iterator[_Event]:
+    for chunk in _chunks(request):
+        yield from parser.parse(chunk)
+    parser.close()
+
+
+def _until_end(events: Iterator[_Event]) -> Iterator[bytes]:
+    """The data of the present part; the parser marks its end with None."""
+    for event in events:
+        if event is None:
+            return
+        yield event  # type: ignore[misc]
+
+
+def _chunks(request: Request) -> Iterator[bytes]:
+    while chunk := request.stream.read(_CHUNK):
+        yield chunk
+
+
+def _head(data: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
+    """Return enough of the beginning to tell the type, and what follows it."""
+    head = b""
+    while len(head) < MAGIC_BYTES and (chunk := next(data, b"")):
+        head += chunk
+    return head, data
+
+
+def _measured(data: Iterable[bytes]) -> tuple[str, int]:
+    """Read to the end, keeping nothing but the SHA-256 and the size."""
+    hashed, size = hashlib.sha256(), 0
+    for chunk in data:
+        hashed.update(chunk)
+        size += len(chunk)
+    return hashed.hexdigest(), size
+
+
+def _too_large(settings: Settings) -> Problem:
+    return Problem(413, "too_large", f"A request holds at most {settings.max_batch_bytes} bytes; send several batches.")

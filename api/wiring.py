@@ -1,0 +1,24 @@
+"""What the views work with, put together once by create_app."""
+
+from dataclasses import dataclass
+
+from flask import current_app
+
+from db.blobs import Blobs
+from db.database import Database
+from settings import Settings
+from worker.tickets import Tickets
+
+
+@dataclass(frozen=True)
+class Parts:
+    settings: Settings
+    database: Database
+    blobs: Blobs
+    tickets: Tickets
+
+
+def parts() -> Parts:
+    """The parts of the application that serves the present request."""
+    own: Parts = current_app.extensions["cxr"]
+    return own

