@@ -188,7 +188,7 @@ def _submit(settings: Settings, paths: Sequence[Path], *, urgent: bool, syntheti
     with _talking(settings) as client:
         with _bar("sending", DownloadColumn()) as bar:
             task = bar.add_task("sending", total=sum(path.stat().st_size for _, path in files))
-            batch = client.submit(files, urgent=urgent, synthetic=synthetic, sent=lambda size: bar.advance(task, size))
+            batch: dict[str, Any] = client.submit(files, urgent=urgent, synthetic=synthetic, sent=lambda size: bar.advance(task, size))
         if wait:
             with _bar("classifying", MofNCompleteColumn()) as bar:
                 task = bar.add_task("classifying", total=batch["total"])

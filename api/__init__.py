@@ -3,6 +3,7 @@
 from typing import Any
 
 from apiflask import APIFlask
+from flask import request
 
 from api import batches, health, pages, problems
 from api.wiring import Parts
@@ -28,13 +29,20 @@ def create_app(settings: Settings) -> APIFlask:
         tickets=Tickets(celery_app(settings), batch_size=settings.batch_size),
     )
     problems.register(app)
+    app.before_request(_refuse_other_sites)
     for module in (batches, health, pages):
         app.register_blueprint(module.blueprint)
     app.spec_processor(_describe_upload)
     return app
 
 
-def _describe_upload(spec: dict[str, Any]) -> dict[str, Any]:
+def _refuse_other_sites() -> None:
+    """A page that someone opens elsewhere must not submit to the server on this machine; browsers say so."""
+    if request.method != "GET" and request.headers.get("Sec-Fetch-Site", "none") not in {"none", "same-origin"}:
+        raise problems.Problem(403, "cross_site", "Submit from this server's own page, or without a browser.")
+
+
+def _describe_upload(spec: Any) -> Any:
     """APIFlask cannot describe a body that it does not parse."""
     file = {"type": "string", "format": "binary"}
     form = {"type": "object", "properties": {"images": {"type": "array", "items": file}}}

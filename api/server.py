@@ -32,7 +32,7 @@ class Server(BaseApplication):  # type: ignore[misc]
             "keepalive": 30,
             "worker_tmp_dir": "/dev/shm" if _has_shared_memory() else None,
             "accesslog": None,  # a URL may one day hold a name
-            "proc_name": "cxr-api",
+            "control_socket_disable": True,  # its place is the user's, so two instances would share it
         }
         for name, value in options.items():
             if value is not None:

@@ -64,7 +64,7 @@ def hold(session: Session) -> AuditHead:
     return session.scalars(select(AuditHead).with_for_update().execution_options(populate_existing=True)).one()
 
 
-def digest(row: Mapping[str, Any]) -> str:
+def digest(row: Mapping[Any, Any]) -> str:
     """SHA-256 over the canonical JSON of everything in the row but its own hash."""
     text = json.dumps([row[name] for name in HASHED], separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
@@ -73,13 +73,14 @@ def digest(row: Mapping[str, Any]) -> str:
 def verify(session: Session) -> Verdict:
     """Walk the whole chain; an edit, deletion, swap or truncation breaks it."""
     previous, count = GENESIS, 0
-    rows = select(AuditRow.__table__).order_by(AuditRow.seq).execution_options(yield_per=1_000)
-    for values in session.execute(rows).mappings():
-        if values["seq"] != count + 1:
-            return Verdict(count, f"row {count + 1} is missing")
-        if values["previous_hash"] != previous or values["hash"] != digest(values):
-            return Verdict(count, f"row {values['seq']} was changed")
-        previous, count = values["hash"], count + 1
+    statement = select(AuditRow.__table__).order_by(AuditRow.seq).execution_options(yield_per=1_000)
+    with session.execute(statement) as rows:
+        for row in rows.mappings():
+            if row["seq"] != count + 1:
+                return Verdict(count, f"row {count + 1} is missing")
+            if row["previous_hash"] != previous or row["hash"] != digest(row):
+                return Verdict(count, f"row {row['seq']} was changed")
+            previous, count = row["hash"], count + 1
     head = session.scalars(select(AuditHead)).one()
     if (head.seq, head.hash) != (count, previous):
         return Verdict(count, f"the head names row {head.seq}, the chain ends at {count}")

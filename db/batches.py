@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Row, insert, select
+from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from db import audit, clock, ids, registry, states
@@ -160,9 +160,6 @@ def lines(session: Session, batch_id: str, *, after: int = 0, limit: int | None 
         .limit(limit)
         .execution_options(yield_per=500)
     )
-    for row in session.execute(statement):
-        yield _line(row)
-
-
-def _line(row: Row[tuple[object, ...]]) -> Line:
-    return Line(*row)  # the columns above stand in Line's order
+    with session.execute(statement) as rows:
+        for row in rows:
+            yield Line(*row)  # type: ignore[call-arg]  # the columns above stand in Line's order

@@ -14,7 +14,7 @@ DATA = Path(__file__).parents[2] / "shared" / "data" / "covid-cxr"
 
 
 def run() -> Any:
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    notebook = nbformat.read(NOTEBOOK, as_version=4)  # type: ignore[no-untyped-call]
     resources = {"metadata": {"path": str(NOTEBOOK.parent)}}
     return NotebookClient(notebook, timeout=120, kernel_name="python3", resources=resources).execute()
 

@@ -20,7 +20,7 @@ from worker.predictor import Decision, Predictor
 from worker.radiograph import SIZE, decode
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "covid-cxr"
-GOLDEN = {1: 0.0, 2: 0.0, 3: 0.0, 4: 0.0}  # seed of the phantom: probability
+GOLDEN = {1: 0.574601, 2: 0.724159, 3: 0.672659, 4: 0.858503}  # seed of the phantom: probability
 QUICK = Config(epochs=2, batch_size=16, seed=3)
 
 needs_radiographs = pytest.mark.skipif(not DATA.is_dir(), reason=f"the radiographs are not at {DATA}")
@@ -277,22 +277,29 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(radiograph
     assert once.history["loss"] != pytest.approx(other.history["loss"], rel=1e-5)
 
 
-def test_the_weights_of_the_best_epoch_are_kept(radiographs: data.Radiographs) -> None:
+def test_the_best_weights_are_copied_and_training_stops_when_it_no_longer_gets_better() -> None:
+    model = fit.compiled(5e-4)
+    best = fit._BestEpoch(Config(patience=2), None)
+    best.set_model(model)
+    for epoch, loss in enumerate([3.0, 1.0, 2.0, 1.5]):
+        assert not model.stop_training
+        for variable in model.weights:
+            variable.assign(np.full(variable.shape, epoch + 1.0))
+        best.on_epoch_end(epoch, {"val_loss": loss})
+    assert model.stop_training
+    assert best.epoch == 2
+    assert all((weights == 2).all() for weights in best.weights)
+
+
+def test_the_weights_that_are_kept_give_the_lowest_validation_loss(radiographs: data.Radiographs) -> None:
     seen: list[tuple[int, int]] = []
-    config = replace(QUICK, epochs=3, learning_rate=0.05)  # so high that it gets worse
-    fitted = fit.fit(radiographs, config, lambda epoch, epochs, _: seen.append((epoch, epochs)))
-    assert seen == [(1, 3), (2, 3), (3, 3)]
-    assert fitted.best_epoch == int(np.argmin(fitted.history["val_loss"])) + 1
-    model = fit.compiled(config.learning_rate)
+    fitted = fit.fit(radiographs, QUICK, lambda epoch, epochs, _: seen.append((epoch, epochs)))
+    assert seen == [(1, 2), (2, 2)]
+    model = fit.compiled(QUICK.learning_rate)
     cnn.load_weights(model, fitted.weights)
-    loss = model.evaluate(*_validation(radiographs, config), verbose=0, return_dict=True)["loss"]
+    validation = fit._plain(radiographs.folds(QUICK.validation_fold), QUICK.batch_size)
+    loss = model.evaluate(validation, verbose=0, return_dict=True)["loss"]
     assert loss == pytest.approx(min(fitted.history["val_loss"]), rel=1e-3)
-
-
-def _validation(radiographs: data.Radiographs, config: Config) -> tuple[object, object, object]:
-    part = radiographs.folds(config.validation_fold)
-    labels = part.positive.astype(np.float32)[:, None]
-    return part.greys[..., None], labels, fit.class_weights(part.positive)
 
 
 def test_the_test_fold_changes_nothing_in_training(radiographs: data.Radiographs) -> None:

@@ -1,6 +1,8 @@
 """The CNN as it was given: three convolutions of 32, 16 and 16, then 512, 256 and one sigmoid."""
 
 import io
+from collections.abc import Iterator
+from typing import Any
 
 import keras
 import numpy as np
@@ -35,14 +37,20 @@ def build() -> keras.Model:
 def weights_to_bytes(model: keras.Model) -> bytes:
     """Return the weights as a zip of plain arrays: nothing in it can run."""
     buffer = io.BytesIO()
-    np.savez(buffer, **{variable.path.replace("/", "."): np.asarray(variable.value) for variable in model.weights})
+    arrays: dict[str, Any] = {name: np.asarray(variable.value) for name, variable in _named(model)}
+    np.savez(buffer, **arrays)
     return buffer.getvalue()
 
 
 def load_weights(model: keras.Model, data: bytes) -> None:
     """Put the weights into the architecture above; raises ValueError if they belong to another."""
     with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-        names = [variable.path.replace("/", ".") for variable in model.weights]
+        names = [name for name, _ in _named(model)]
         if sorted(arrays.files) != sorted(names):
             raise ValueError("these weights belong to another architecture")
         model.set_weights([arrays[name] for name in names])
+
+
+def _named(model: keras.Model) -> Iterator[tuple[str, Any]]:
+    """The variables under names that a zip archive takes, such as conv_32.kernel."""
+    return ((variable.path.replace("/", "."), variable) for variable in model.weights)

@@ -57,7 +57,7 @@ class Decoders:
         ]
 
     def close(self) -> None:
-        self._pool.stop()
+        self._pool.stop()  # type: ignore[no-untyped-call]
         self._pool.join()
 
     def _schedule(self, chunk: Sequence[Path]) -> Any:

@@ -3,7 +3,9 @@
 import logging
 import os
 import secrets
+import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,12 +28,13 @@ from worker.tickets import SCHEDULE_QUEUE, WORK, Tickets, celery_app
 log = logging.getLogger(__name__)
 
 # Two overlap decoding and prediction; a third keeps scheduled tasks from waiting for a long lane.
-_THREADS = 3
-_ON_THE_LINE = 2
+_THREADS = 4
+_ON_THE_LINE = 3
 
 
 def run(settings: Settings) -> None:
     """Work until SIGTERM; then finish the running micro-batch and stop."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until Celery takes it over
     name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
     database, blobs = Database(settings.database_url), Blobs(settings.blobs)
     app = celery_app(settings)

@@ -1,0 +1,23 @@
+"""The migrations make exactly the tables of the models, and can be taken back."""
+
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import inspect
+
+from db import migrate
+from db.database import Database
+from db.tables import Table
+
+
+def test_up_down_up_gives_the_models_tables(database_url: str) -> None:
+    database = Database(database_url)
+    assert not migrate.is_current(database)
+    migrate.upgrade(database)
+    migrate.downgrade(database)
+    assert inspect(database.engine).get_table_names() == ["alembic_version"]
+    migrate.upgrade(database)
+    assert migrate.is_current(database)
+    with database.engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, Table.metadata) == []
+    database.close()
