@@ -58,12 +58,17 @@ class Instance:
         self.url = f"http://{settings.host}:{settings.port}"
 
     def __enter__(self) -> Self:
+        if not self._parts:
+            self.start()
+        return self
+
+    def start(self) -> None:
+        """Start everything, or raise StartFailed and leave nothing running."""
         try:
             self._start()
         except BaseException:
             self.stop()
             raise
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -125,7 +125,7 @@ class _Answered:
             raise _refusal(answer)
         return answer
 
-    def __exit__(self, *error: Any) -> None:
+    def __exit__(self, *error: object) -> None:
         self._stream.__exit__(*error)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 from apiflask import APIFlask
 from gunicorn.app.base import BaseApplication
 
-from api import create_app
+from api.app import create_app
 from db import migrate
 from db.blobs import Blobs
 from db.database import Database

@@ -1,13 +1,16 @@
 """What the views work with, put together once by create_app."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from flask import current_app
 
 from db.blobs import Blobs
 from db.database import Database
 from settings import Settings
-from worker.tickets import Tickets
+
+if TYPE_CHECKING:
+    from worker.tickets import Tickets
 
 
 @dataclass(frozen=True)
@@ -15,7 +18,7 @@ class Parts:
     settings: Settings
     database: Database
     blobs: Blobs
-    tickets: Tickets
+    tickets: "Tickets"
 
 
 def parts() -> Parts:

@@ -1,6 +1,6 @@
 """Model versions: who made a number, pinned by the SHA-256 of the weights."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from sqlalchemy import insert, select
@@ -16,6 +16,10 @@ CHAMPION = "champion"
 
 class NoChampion(Exception):
     """No model is registered as champion; `cxr migrate` registers the one that is shipped."""
+
+
+class VersionUnknown(Exception):
+    """No model of this version is registered."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +63,26 @@ def champion(session: Session) -> Model:
     """Return the model that new batches are classified with, or raise NoChampion."""
     model = session.scalar(select(Model).join(ModelAlias).where(ModelAlias.alias == CHAMPION))
     if model is None:
-        raise NoChampion("no model is registered: run `cxr migrate`, or `cxr train` and `cxr promote`")
+        raise NoChampion("no model is registered: run `cxr migrate`")
     return model
 
 
 def has_champion(session: Session) -> bool:
     return session.get(ModelAlias, CHAMPION) is not None
+
+
+def find(session: Session, version: str) -> Model:
+    """Return the model of this version, or raise VersionUnknown."""
+    model = session.get(Model, version)
+    if model is None:
+        raise VersionUnknown(f"{version} is not registered: `cxr models` lists what is")
+    return model
+
+
+def cards(session: Session) -> list[Card]:
+    """Return every registered version, oldest first."""
+    return [card_of(model) for model in session.scalars(select(Model).order_by(Model.registered_at))]
+
+
+def card_of(model: Model) -> Card:
+    return Card(**{field.name: getattr(model, field.name) for field in fields(Card)})

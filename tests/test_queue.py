@@ -123,7 +123,11 @@ def test_a_rejected_image_leaves_its_neighbours_alone(database: Database) -> Non
     held = taken(database)
     finish(database, held, [Failure(held.images[1], ImageState.REJECTED, "truncated")])
     done = progress(database, batch_id)
-    assert (done.outcome, done.counts[ImageState.CLASSIFIED], done.counts[ImageState.REJECTED]) == (Outcome.PARTIAL, 2, 1)
+    assert (done.outcome, done.counts[ImageState.CLASSIFIED], done.counts[ImageState.REJECTED]) == (
+        Outcome.PARTIAL,
+        2,
+        1,
+    )
 
 
 def test_who_lost_the_lease_stores_nothing(database: Database) -> None:

@@ -1,81 +1,139 @@
 """From a DICOM file to its grey levels; every size is computed from the tags before a pixel is touched."""
 
 import io
+import logging
 
 import numpy as np
+from libjpeg.utils import get_parameters as jpeg_parameters
 from numpy.typing import NDArray
+from openjpeg.utils import get_parameters as jpeg_2000_parameters
 from pydicom import Dataset, dcmread
-from pydicom.errors import InvalidDicomError
-from pydicom.pixels import apply_modality_lut, apply_voi_lut, pixel_array
-from pydicom.uid import DeflatedExplicitVRLittleEndian
+from pydicom.encaps import get_frame
+from pydicom.filereader import _read_file_meta_info, read_preamble
+from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut, get_decoder, pixel_array
+from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000TransferSyntaxes, RLELossless
 
 from db.identifiers import Identifiers
-from worker.rejection import ImageRejected
+from worker.rejection import ImageRejected, damage_rejected
 
-RADIOGRAPHS = {"CR", "DX", "RG"}
+RADIOGRAPHS = ("CR", "DX", "RG")
+
+_LONGEST_IDENTIFIER = 64  # of a UID; an accession number has 16 characters
+_MOST_BITS = 16
+# What the greediest decoder takes for one sample: OpenJPEG's int32, and the result.
+_BYTES_PER_SAMPLE = 8
+
+Grey = NDArray[np.uint8]
+
+# What they log quotes tags: a patient's name would stand in our log.
+for _name in ("pydicom", "pylibjpeg", "openjpeg"):
+    logging.getLogger(_name).setLevel(logging.CRITICAL + 1)
 
 
-def grey(data: bytes, *, max_pixels: int) -> NDArray[np.uint8]:
+def grey(data: bytes, *, max_pixels: int) -> Grey:
     """Return the pixels as shown to a reader, white for dense, (rows, columns) uint8, or raise ImageRejected."""
-    dataset = _read(data)
-    _check(dataset, max_pixels)
-    try:
-        stored = pixel_array(dataset)
-    except (NotImplementedError, RuntimeError) as error:
-        raise ImageRejected("unsupported_transfer_syntax", "no decoder for this transfer syntax") from error
-    except MemoryError:
-        raise
-    except Exception as error:
-        raise ImageRejected("truncated", f"the pixel data cannot be read: {type(error).__name__}") from error
-    if stored.ndim == 3:  # noqa: PLR2004 - a colour screenshot of a radiograph
-        return np.asarray(stored[..., :3] @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)
-    return _shown(dataset, stored)
+    with damage_rejected():
+        dataset = _read(data)
+        _check(dataset, max_pixels)
+        stored = _pixels(dataset)
+        if stored.ndim == 3 or dataset.PhotometricInterpretation == "PALETTE COLOR":  # noqa: PLR2004
+            return _from_colour(dataset, stored)
+        return _shown(dataset)[_unsigned(dataset, stored)]
 
 
 def identifiers(data: bytes) -> Identifiers:
     """Return the tags that are kept, or raise ImageRejected."""
-    dataset = _read(data, stop_before_pixels=True)
+    with damage_rejected():
+        dataset = _read(data, stop_before_pixels=True)
 
-    def text(name: str) -> str | None:
-        return str(dataset.get(name, "") or "").strip()[:64] or None
+        def text(name: str) -> str | None:
+            # PostgreSQL takes no NUL and no half of a surrogate pair.
+            value = "".join(c for c in str(dataset.get(name) or "") if c.isprintable())
+            return value.strip()[:_LONGEST_IDENTIFIER] or None
 
-    return Identifiers(text("StudyInstanceUID"), text("SOPInstanceUID"), text("AccessionNumber"))
+        return Identifiers(text("StudyInstanceUID"), text("SOPInstanceUID"), text("AccessionNumber"))
 
 
 def _read(data: bytes, *, stop_before_pixels: bool = False) -> Dataset:
-    # A deflated data set of 522 kB became 1,094 MB in dcmread: refuse the syntax by its UID, before reading.
-    if DeflatedExplicitVRLittleEndian.encode() in data[:1024]:
+    # A deflated data set of 522 kB became 1,094 MB in dcmread: read the syntax before it, as dcmread will.
+    file = io.BytesIO(data)
+    read_preamble(file, force=False)
+    if _read_file_meta_info(file).get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
         raise ImageRejected("unsupported_transfer_syntax", "deflated DICOM is refused")
-    try:
-        return dcmread(io.BytesIO(data), stop_before_pixels=stop_before_pixels)
-    except MemoryError:
-        raise
-    except (InvalidDicomError, Exception) as error:
-        raise ImageRejected("truncated", f"the data set cannot be read: {type(error).__name__}") from error
+    file.seek(0)
+    return dcmread(file, stop_before_pixels=stop_before_pixels)
 
 
 def _check(dataset: Dataset, max_pixels: int) -> None:
     if dataset.get("Modality") not in RADIOGRAPHS:
         raise ImageRejected("wrong_modality", "only CR, DX and RG are radiographs")
     rows, columns = int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0)
-    if not rows or not columns or "PixelData" not in dataset:
+    frames = int(dataset.get("NumberOfFrames") or 1)
+    if rows < 1 or columns < 1 or frames < 1 or not dataset.get("PixelData"):
         raise ImageRejected("truncated", "the data set holds no pixels")
-    if rows * columns > max_pixels:
-        raise ImageRejected("too_large", f"{columns} x {rows} pixels")
-    if int(dataset.get("NumberOfFrames") or 1) > 1:
+    if rows * columns * frames > max_pixels:
+        raise ImageRejected("too_large", f"{columns} x {rows} x {frames} pixels")
+    if frames > 1:
         raise ImageRejected("multi_frame", "more than one frame")
+    try:
+        readable = get_decoder(dataset.file_meta.TransferSyntaxUID).is_available
+    except NotImplementedError:
+        readable = False
+    if not readable:
+        raise ImageRejected("unsupported_transfer_syntax", "no decoder for this transfer syntax")
 
 
-def _shown(dataset: Dataset, stored: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """Modality LUT, then VOI LUT or window, then 0-255; MONOCHROME1 is stored the other way round."""
-    values = np.asarray(apply_voi_lut(apply_modality_lut(stored, dataset), dataset), dtype=np.float64)
-    low, high = _range(dataset)
-    if not high > low:
+def _pixels(dataset: Dataset) -> NDArray[np.generic]:
+    """Return what is stored, (rows, columns) or, in colour, (rows, columns, 3)."""
+    _check_codestream(dataset)
+    # pydicom turns a decoder's MemoryError into RuntimeError, so the memory is asked for here first.
+    samples = dataset.Rows * dataset.Columns * int(dataset.SamplesPerPixel)
+    np.empty(samples * _BYTES_PER_SAMPLE, np.uint8)
+    return pixel_array(dataset, index=0)
+
+
+def _check_codestream(dataset: Dataset) -> None:
+    """A JPEG inside names its own size, and its decoder allocates by that."""
+    syntax = dataset.file_meta.TransferSyntaxUID
+    if not syntax.is_compressed or syntax == RLELossless:
+        return
+    frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
+    parameters = jpeg_2000_parameters if syntax in JPEG2000TransferSyntaxes else jpeg_parameters
+    inside = parameters(frame)
+    if (inside["rows"], inside["columns"]) != (dataset.Rows, dataset.Columns):
+        raise ImageRejected("truncated", "the tags and the compressed image name different sizes")
+
+
+def _from_colour(dataset: Dataset, stored: NDArray[np.generic]) -> Grey:
+    """A colour screenshot of a radiograph: brightness by ITU-R BT.601."""
+    bits = dataset.BitsStored
+    if stored.ndim == 2:  # noqa: PLR2004 - indices into a palette
+        stored = apply_color_lut(stored, dataset)
+        bits = 8 * stored.itemsize
+    return np.rint(stored[..., :3] @ np.array([0.299, 0.587, 0.114]) * 255 / ((1 << bits) - 1)).astype(np.uint8)
+
+
+def _shown(dataset: Dataset) -> Grey:
+    """Return the grey level shown for each stored value: modality LUT, VOI LUT or window, then 0-255.
+
+    Worked out once per value, not per pixel. Negative values stand in the upper half, as in two's complement.
+    """
+    bits, low, high = dataset.BitsStored, *_range(dataset)
+    if not 1 <= bits <= _MOST_BITS or not 0 < high - low < np.inf:
         raise ImageRejected("truncated", "the tags leave no range of grey levels")
-    levels = np.clip((values - low) * 255 / (high - low), 0, 255)
-    if dataset.get("PhotometricInterpretation") == "MONOCHROME1":
+    values = np.arange(1 << bits)
+    if dataset.PixelRepresentation:
+        values[1 << bits - 1 :] -= 1 << bits
+    shown = np.asarray(apply_voi_lut(apply_modality_lut(values, dataset), dataset), dtype=np.float64)
+    levels = np.clip((shown - low) * 255 / (high - low), 0, 255)
+    if dataset.PhotometricInterpretation == "MONOCHROME1":  # stored the other way round
         levels = 255 - levels
-    return levels.astype(np.uint8)
+    return np.rint(levels).astype(np.uint8)
+
+
+def _unsigned(dataset: Dataset, stored: NDArray[np.generic]) -> NDArray[np.generic]:
+    """The stored bits alone as an unsigned number; old files keep overlays in the bits above them."""
+    return stored.view(f"u{stored.itemsize}") & ((1 << dataset.BitsStored) - 1)
 
 
 def _range(dataset: Dataset) -> tuple[float, float]:
@@ -83,9 +141,8 @@ def _range(dataset: Dataset) -> tuple[float, float]:
     for name in ("VOILUTSequence", "ModalityLUTSequence"):
         if dataset.get(name):
             return 0, (1 << int(dataset[name][0].LUTDescriptor[2])) - 1
-    bits = int(dataset.get("BitsStored") or dataset.get("BitsAllocated") or 8)
-    signed = bool(dataset.get("PixelRepresentation"))
-    low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
+    bits = dataset.BitsStored
+    low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if dataset.PixelRepresentation else (0, (1 << bits) - 1)
     slope, intercept = float(dataset.get("RescaleSlope") or 1), float(dataset.get("RescaleIntercept") or 0)
     ends = sorted((low * slope + intercept, high * slope + intercept))
     return ends[0], ends[1]

@@ -2,7 +2,6 @@
 
 import io
 import struct
-import warnings
 from typing import Final
 
 import numpy as np
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from worker.formats import DICOM, MAGIC_BYTES, PNG, media_type
-from worker.rejection import ImageRejected
+from worker.rejection import ImageRejected, damage_rejected
 
 SIZE: Final = 128
 """Edge of the square that the model sees, in pixels."""
@@ -22,12 +21,20 @@ PREPROCESSING: Final = "grey128-1"
 MAX_PIXELS: Final = 100_000_000
 
 _PNG_HEADER = struct.Struct(">16xIIBBxxB")  # width, height, bit depth, colour type, interlacing
+_PNG_CHUNK = struct.Struct(">I4s")  # length, name; the data and four bytes of CRC follow
+_PNG_BEGINS = 8
 _GREY, _RGB = 0, 2  # PNG colour types
+# Several frames, transparency, and what Pillow reads the orientation from: all of it is lost on kornia-rs.
+_MORE_THAN_PIXELS = {b"acTL", b"tRNS", b"eXIf", b"iTXt"}
+_MORE_THAN_TEXT = b"Raw profile type"  # ImageMagick's place for Exif
+# Rust ends the process where memory is short; above this, Pillow, which raises MemoryError.
+_MAX_PIXELS_IN_RUST = 16_000_000
+
+_ORIENTATION = 0x0112  # the Exif tag
 
 Grey = NDArray[np.uint8]
 
-warnings.simplefilter("error", Image.DecompressionBombWarning)
-Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow raises at twice as many, while it reads the header
 
 
 def decode(data: bytes) -> Grey:
@@ -37,11 +44,14 @@ def decode(data: bytes) -> Grey:
     kind = media_type(data[:MAGIC_BYTES])
     if kind is None:
         raise ImageRejected("unsupported_type", "not a PNG, JPEG or DICOM file")
-    if kind == DICOM:
-        from worker import dicom  # noqa: PLC0415 - pydicom costs 40 MB and most batches hold none
+    with damage_rejected():
+        if kind == PNG:
+            return _decode_png(data)
+        if kind == DICOM:
+            from worker import dicom  # noqa: PLC0415 - pydicom costs 40 MB and most batches hold none
 
-        return _shrink(Image.fromarray(dicom.grey(data, max_pixels=MAX_PIXELS)))
-    return _decode_png(data) if kind == PNG else _decode_with_pillow(data)
+            return _shrink(Image.fromarray(dicom.grey(data, max_pixels=MAX_PIXELS)))
+        return _decode_with_pillow(data)
 
 
 def prepare(grey: Grey) -> Grey:
@@ -55,9 +65,8 @@ def _decode_png(data: bytes) -> Grey:
         raise ImageRejected("truncated", "the file ends inside its header")
     width, height, depth, colour, interlaced = _PNG_HEADER.unpack_from(data)
     _check_pixels(width, height)
-    before_pixels = data[: data.find(b"IDAT")]
-    special = any(chunk in before_pixels for chunk in (b"acTL", b"tRNS", b"eXIf"))
-    if depth != 8 or colour not in {_GREY, _RGB} or interlaced or special:  # noqa: PLR2004 - bits
+    plain = depth == 8 and colour in {_GREY, _RGB} and not interlaced  # noqa: PLR2004 - bits
+    if _png_is_special(data) or not plain or width * height > _MAX_PIXELS_IN_RUST:
         return _decode_with_pillow(data)
     try:
         mode = "mono" if colour == _GREY else "rgb"
@@ -65,6 +74,24 @@ def _decode_png(data: bytes) -> Grey:
     except Exception:  # noqa: BLE001 - kornia-rs raises plain Exception; Pillow then says what is wrong
         return _decode_with_pillow(data)
     return _shrink(Image.fromarray(pixels[..., 0] if colour == _GREY else pixels).convert("L"))
+
+
+def _png_is_special(data: bytes) -> bool:
+    """Tell whether there is more to it than pixels; raise ImageRejected where the end is missing.
+
+    Both decoders stop at the last pixel, so only this finds that the file was cut off behind it.
+    """
+    names = set()
+    at, end = _PNG_BEGINS, len(data)
+    while at + _PNG_CHUNK.size <= end:
+        length, name = _PNG_CHUNK.unpack_from(data, at)
+        at += _PNG_CHUNK.size + length + 4
+        names.add(name)
+        if name == b"IEND":
+            break
+    if b"IEND" not in names or at > end:
+        raise ImageRejected("truncated", "the file ends before its last chunk")
+    return bool(names & _MORE_THAN_PIXELS or (names & {b"tEXt", b"zTXt"} and _MORE_THAN_TEXT in data))
 
 
 def _decode_with_pillow(data: bytes) -> Grey:
@@ -75,14 +102,14 @@ def _decode_with_pillow(data: bytes) -> Grey:
                 raise ImageRejected("multi_frame", "more than one frame in one file")
             # JPEG can be decoded at a half, a quarter or an eighth, still twice as large as is needed.
             image.draft("L", (2 * SIZE, 2 * SIZE))
-            orientation = image.getexif().get(0x0112, 1)
+            orientation = image.getexif().get(_ORIENTATION, 1)
             return _upright(_shrink(_to_grey(image)), orientation)
-    except ImageRejected:
-        raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+    except Image.DecompressionBombError as error:
         raise ImageRejected("too_large", f"more than {MAX_PIXELS // 1_000_000} megapixels") from error
-    except (OSError, SyntaxError, ValueError, struct.error, EOFError) as error:
-        raise ImageRejected("truncated", f"the image data cannot be read: {type(error).__name__}") from error
+    except OSError as error:
+        if "out of memory" in str(error):  # Pillow's C code has no other word for it
+            raise MemoryError from error
+        raise
 
 
 def _check_pixels(width: int, height: int) -> None:
@@ -93,7 +120,7 @@ def _check_pixels(width: int, height: int) -> None:
 
 
 def _to_grey(image: Image.Image) -> Image.Image:
-    if image.mode == "L":
+    if image.mode == "L" and "transparency" not in image.info:
         return image
     if image.mode.startswith("I") or image.mode == "F":
         return Image.fromarray(_by_depth(np.asarray(image)))
@@ -110,10 +137,10 @@ def _by_depth(levels: NDArray[np.generic]) -> Grey:
 
     convert("L") clips at 255, which turns a 16-bit X-ray white.
     """
-    values = np.clip(levels.astype(np.int64), 0, 65_535)
-    highest = int(values.max())
+    highest = int(levels.max())
     depth = next(bits for bits in (8, 10, 12, 14, 16) if highest < 1 << bits)
-    return (values * 255 // ((1 << depth) - 1)).astype(np.uint8)
+    shown = np.arange(1 << depth) * 255 // ((1 << depth) - 1)
+    return np.asarray(shown.astype(np.uint8)[levels])
 
 
 def _shrink(image: Image.Image) -> Grey:
@@ -125,5 +152,5 @@ def _upright(grey: Grey, orientation: int) -> Grey:
     if orientation == 1:
         return grey
     image = Image.fromarray(grey)
-    image.getexif()[0x0112] = orientation
+    image.getexif()[_ORIENTATION] = orientation
     return np.asarray(ImageOps.exif_transpose(image))

@@ -1,5 +1,8 @@
 """Why an image gets no result: one stable code each, what it means and what the sender should do."""
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 CODES: Final = {
@@ -30,3 +33,20 @@ class ImageRejected(Exception):
 
     def __reduce__(self) -> tuple[type["ImageRejected"], tuple[str, str]]:
         return ImageRejected, (self.code, self.words)  # it crosses from the decoding process to the worker
+
+
+@contextmanager
+def damage_rejected() -> Iterator[None]:
+    """Whatever a library raises over these bytes becomes ImageRejected, and its warnings are not shown.
+
+    Too little memory says nothing about the bytes, so MemoryError passes.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pydicom quotes the values of tags in its warnings
+            yield
+    except (ImageRejected, MemoryError):
+        raise
+    except Exception as error:
+        # The error's own words may quote the file, so only its type is told.
+        raise ImageRejected("truncated", f"the data cannot be read: {type(error).__name__}") from error

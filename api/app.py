@@ -1,0 +1,54 @@
+"""The web application, wired together."""
+
+from typing import Any
+
+from apiflask import APIFlask
+from flask import request
+
+from api import batches, health, pages, problems
+from api.wiring import Parts
+from db.blobs import Blobs
+from db.database import Database
+from settings import Settings
+
+VERSION = "0.1.0"
+
+
+def create_app(settings: Settings) -> APIFlask:
+    """Return the web application; the wiring diagram of everything it uses."""
+    from worker.tickets import Tickets, celery_app  # noqa: PLC0415 - Celery costs 0.2 s, which `import api` need not
+
+    app = APIFlask("api", title="cxr-batch", version=VERSION, docs_path=None)
+    app.config["OPENAPI_VERSION"] = "3.1.0"
+    app.config["DESCRIPTION"] = "Batches of chest X-rays, classified. Research software, not a medical device."
+    app.config["MAX_FORM_MEMORY_SIZE"] = 0  # bodies are streamed by api.uploads, never parsed by Flask
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    app.extensions["cxr"] = Parts(
+        settings=settings,
+        database=Database(settings.database_url),
+        blobs=Blobs(settings.blobs),
+        tickets=Tickets(celery_app(settings), batch_size=settings.batch_size),
+    )
+    problems.register(app)
+    app.before_request(_refuse_other_sites)
+    for module in (batches, health, pages):
+        app.register_blueprint(module.blueprint)
+    app.spec_processor(_describe_upload)
+    return app
+
+
+def _refuse_other_sites() -> None:
+    """A page that someone opens elsewhere must not submit to the server on this machine; browsers say so."""
+    if request.method != "GET" and request.headers.get("Sec-Fetch-Site", "none") not in {"none", "same-origin"}:
+        raise problems.Problem(403, "cross_site", "Submit from this server's own page, or without a browser.")
+
+
+def _describe_upload(spec: Any) -> Any:
+    """APIFlask cannot describe a body that it does not parse."""
+    file = {"type": "string", "format": "binary"}
+    form = {"type": "object", "properties": {"images": {"type": "array", "items": file}}}
+    spec["paths"]["/v1/batches"]["post"]["requestBody"] = {
+        "required": True,
+        "content": {"multipart/form-data": {"schema": form}, "application/zip": {"schema": file}},
+    }
+    return spec

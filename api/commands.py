@@ -1,0 +1,161 @@
+"""The commands that talk to a server: submit, status, results."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+from rich.progress import DownloadColumn, MofNCompleteColumn
+from rich.table import Table
+
+import up
+from api.client import Batch, Client, ServerAway, ServerRefused
+from settings import Settings
+from terminal import NOTICE, answers, bar, fail, words
+
+_SHOWN = 25
+_SUFFIXES = {".png", ".jpg", ".jpeg", ".dcm", ".dicom", ".zip", ""}
+
+Paths = Sequence[Path]
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option("--wait", is_flag=True, help="Follow the batch to its end and show its results.")
+@click.option("--urgent", is_flag=True, help="Before everything that is routine.")
+@click.option("--synthetic", is_flag=True, help="Mark the images as made by code, not of patients.")
+@click.pass_obj
+def submit(settings: Settings, paths: Paths, *, wait: bool, urgent: bool, synthetic: bool) -> None:
+    """Submit files and folders as one batch. With --wait, exits with 1 unless every image was classified."""
+    if not wait:
+        answers.print(send(settings, paths, urgent=urgent, synthetic=synthetic)["id"])
+        return
+    batch = follow(settings, send(settings, paths, urgent=urgent, synthetic=synthetic)["id"])
+    show(settings, batch)
+    if batch["outcome"] != "all_classified":
+        sys.exit(1)
+
+
+@click.command()
+@click.argument("batch", required=False)
+@click.pass_obj
+def status(settings: Settings, batch: str | None) -> None:
+    """Show one batch, or the newest ones."""
+    with _talking(settings) as client:
+        found = [client.batch(batch)] if batch else client.batches()
+    if not found:
+        words.print("no batch yet: submit one with `cxr submit FOLDER --wait`")
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("batch", no_wrap=True)
+    for name in ("submitted (UTC)", "lane", "state"):
+        table.add_column(name)
+    for name in ("done", "classified", "rejected"):
+        table.add_column(name, justify="right")
+    for one in found:
+        counts, done = one["counts"], round(one["progress"] * one["total"])
+        state = (one["outcome"] or one["state"]).replace("_", " ") + (" (synthetic)" if one["synthetic"] else "")
+        refused = counts["rejected"] + counts["quarantined"]
+        figures = (f"{done}/{one['total']}", str(counts["classified"]), str(refused))
+        table.add_row(one["id"], one["submitted_at"][:16].replace("T", " "), one["lane"], state, *figures)
+    answers.print(table)
+
+
+@click.command()
+@click.argument("batch", required=False)
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write there, not to stdout.")
+@click.option("--partial", is_flag=True, help="Fetch what there is before the batch is finished.")
+@click.pass_obj
+def results(settings: Settings, batch: str | None, output: Path | None, *, partial: bool) -> None:
+    """Fetch the results of a batch, or of the latest one, as CSV."""
+    with _talking(settings) as client:
+        chosen = batch or _latest(client)
+        if output is None:
+            for text in client.results_csv(chosen, partial=partial):
+                sys.stdout.write(text)
+            return
+        with words.status(f"fetching {chosen}"), output.open("w", encoding="utf-8", newline="") as file:
+            for text in client.results_csv(chosen, partial=partial):
+                file.write(text)
+    words.print(f"results of {chosen} written to {output}", markup=False)
+
+
+def send(settings: Settings, paths: Paths, *, urgent: bool = False, synthetic: bool = False) -> Batch:
+    """Submit the images under `paths` with a progress bar."""
+    files = _files(paths)
+    if not files:
+        fail("no PNG, JPEG or DICOM files there")
+    total = sum(path.stat().st_size for _, path in files)
+    with _talking(settings) as client, bar("sending", DownloadColumn()) as progress:
+        task = progress.add_task("sending", total=total)
+        return client.submit(files, urgent=urgent, synthetic=synthetic, sent=lambda size: progress.advance(task, size))
+
+
+def follow(settings: Settings, batch_id: str) -> Batch:
+    """Wait for the batch to be finished, with a progress bar, and return it."""
+    batch: Batch = {}
+    with _talking(settings) as client, bar("classifying", MofNCompleteColumn()) as progress:
+        task = progress.add_task("classifying", total=None)
+        for batch in client.follow(batch_id):
+            progress.update(task, total=batch["total"], completed=round(batch["progress"] * batch["total"]))
+    return batch
+
+
+def show(settings: Settings, batch: Batch) -> None:
+    """Print the first images of the batch with their results."""
+    with _talking(settings) as client:
+        images = client.images(batch["id"], limit=_SHOWN)
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("image", overflow="fold")
+    table.add_column("state")
+    table.add_column("label")
+    table.add_column("probability", justify="right")
+    for image in images:
+        probability = "" if image["probability"] is None else f"{image['probability']:.3f}"
+        table.add_row(_escaped(image["custom_id"]), image["code"] or image["state"], image["label"], probability)
+    synthetic = "  SYNTHETIC: drawn by code, the numbers mean nothing." if batch["synthetic"] else ""
+    answers.print(f"\n{batch['id']} · model {batch['model_version']}{synthetic}")
+    answers.print(table)
+    if batch["total"] > _SHOWN:
+        answers.print(f"… and {batch['total'] - _SHOWN} more: cxr results {batch['id']}")
+    answers.print(NOTICE, style="yellow")
+
+
+def _files(paths: Paths) -> list[tuple[str, Path]]:
+    """(custom_id, path) of every image below `paths`; the id is the path as it was given."""
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(inner for inner in path.rglob("*") if inner.is_file())
+            images = [inner for inner in inside if inner.suffix.lower() in _SUFFIXES]
+            if len(images) < len(inside):
+                words.print(f"{path}: {len(inside) - len(images)} files are left out: not .png, .jpg or .dcm")
+            found += images
+        else:
+            found.append(path)
+    return [(str(path), path) for path in dict.fromkeys(found)]
+
+
+def _latest(client: Client) -> str:
+    newest = client.batches(limit=1)
+    if not newest:
+        fail("there is no batch yet: submit one with `cxr submit FOLDER --wait`")
+    return str(newest[0]["id"])
+
+
+def _escaped(text: str) -> str:
+    """A name as it is, but for what would move the cursor or read as markup."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text).replace(
+        "[", r"\["
+    )
+
+
+@contextmanager
+def _talking(settings: Settings) -> Iterator[Client]:
+    """A client whose failures end the command with one line."""
+    try:
+        with Client(up.running_url(settings)) as client:
+            yield client
+    except (ServerAway, ServerRefused) as error:
+        fail(str(error))

@@ -1,0 +1,23 @@
+"""How the command line speaks: answers on stdout, words about the work on stderr, one line for a failure."""
+
+import sys
+from typing import Any, NoReturn
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+NOTICE = "Research software, not a medical device."
+
+answers = Console(highlight=False)
+words = Console(stderr=True, highlight=False)
+
+
+def fail(message: str) -> NoReturn:
+    """Say what was wrong and what to do, and exit with 1."""
+    words.print(f"cxr: {message}", style="red", markup=False)
+    sys.exit(1)
+
+
+def bar(what: str, *columns: Any) -> Progress:
+    """A progress bar on stderr, so that stdout can be piped."""
+    return Progress(SpinnerColumn(), TextColumn(what), BarColumn(), *columns, TimeElapsedColumn(), console=words)

@@ -1,0 +1,78 @@
+"""The process that decodes: paths come in, radiographs go out; whatever a file does to it, the worker stays."""
+
+import hashlib
+import os
+import resource
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from db.identifiers import Identifiers
+from worker.formats import DICOM, MAGIC_BYTES, media_type
+from worker.radiograph import Grey, decode
+from worker.rejection import ImageRejected
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """One radiograph out of its file; `identifiers` only where the file is DICOM."""
+
+    grey: Grey
+    milliseconds: float
+    identifiers: Identifiers | None
+
+
+Answer = Decoded | ImageRejected
+
+
+def serve(descriptor: int, *, seconds: int, address_space: int) -> None:
+    """Answer every path until the worker is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the worker decides when its children stop
+    resource.setrlimit(resource.RLIMIT_AS, (address_space, address_space))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with Connection(descriptor) as worker:
+        worker.send(os.getpid())
+        try:
+            while path := worker.recv():
+                # The worker ends us in time; should it be gone, the clock does, even within a C library.
+                signal.alarm(2 * seconds)
+                worker.send(answer(path))
+                signal.alarm(0)
+        except (EOFError, ConnectionError):
+            return
+
+
+def answer(path: Path) -> Answer:
+    """Decode the blob at `path`, whose name is the SHA-256 of its bytes."""
+    start = time.perf_counter()
+    try:
+        data = path.read_bytes()
+        if hashlib.sha256(data).hexdigest() != path.name:
+            return ImageRejected("image_lost", "the stored bytes are not those that were kept")
+        grey = decode(data)
+        known = _identifiers(data)
+    except ImageRejected as rejected:
+        return ImageRejected(rejected.code, rejected.words)  # without its cause, which may quote the file
+    except OSError as error:
+        return ImageRejected("image_lost", f"the stored bytes cannot be read: {type(error).__name__}")
+    except MemoryError:
+        return ImageRejected("decode_memory", "not enough memory for this image")
+    return Decoded(grey, (time.perf_counter() - start) * 1000, known)
+
+
+def _identifiers(data: bytes) -> Identifiers | None:
+    if media_type(data[:MAGIC_BYTES]) != DICOM:
+        return None
+    from worker import dicom  # noqa: PLC0415 - see worker.radiograph.decode
+
+    return dicom.identifiers(data)
+
+
+if __name__ == "__main__":
+    # Under its real name, so that the worker knows the class of the answers.
+    from worker import decoder
+
+    decoder.serve(int(sys.argv[1]), seconds=int(sys.argv[2]), address_space=int(sys.argv[3]))
