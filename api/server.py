@@ -30,13 +30,11 @@ class Server(BaseApplication):  # type: ignore[misc]
             "timeout": 120,
             "graceful_timeout": 30,
             "keepalive": 30,
-            "worker_tmp_dir": "/dev/shm" if _has_shared_memory() else None,
             "accesslog": None,  # a URL may one day hold a name
             "control_socket_disable": True,  # its place is the user's, so two instances would share it
         }
         for name, value in options.items():
-            if value is not None:
-                self.cfg.set(name, value)
+            self.cfg.set(name, value)
 
     def load(self) -> APIFlask:
         return create_app(self._settings)
@@ -55,9 +53,3 @@ def serve(settings: Settings) -> None:
 
 class SchemaOld(Exception):
     """The tables are not those that this code expects."""
-
-
-def _has_shared_memory() -> bool:
-    from pathlib import Path  # noqa: PLC0415
-
-    return Path("/dev/shm").is_dir()  # noqa: S108

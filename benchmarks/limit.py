@@ -22,7 +22,7 @@ def images_per_second(paths: Sequence[Path]) -> float:
         worker.start()
     barrier.wait(_SECONDS)
     start = time.time()
-    last = max(ends.get(timeout=_SECONDS) for _ in workers)
+    last: float = max(ends.get(timeout=_SECONDS) for _ in workers)
     for worker in workers:
         worker.join()
     return len(paths) / (last - start)

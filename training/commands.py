@@ -163,8 +163,19 @@ def _database(settings: Settings) -> Database | None:
 
 
 def _quiet() -> None:
-    """Before TensorFlow is loaded: its log lines would stand between the answers."""
+    """Load TensorFlow without the lines that its C++ part writes to stderr whatever the log level."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    words.file.flush()
+    kept = os.dup(2)
+    with Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            import tensorflow as tf  # noqa: PLC0415
+
+            tf.constant(0)
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def _show(figures: dict[str, object]) -> None:

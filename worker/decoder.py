@@ -4,7 +4,6 @@ import hashlib
 import os
 import resource
 import signal
-import sys
 import time
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -69,10 +68,3 @@ def _identifiers(data: bytes) -> Identifiers | None:
     from worker import dicom  # noqa: PLC0415 - see worker.radiograph.decode
 
     return dicom.identifiers(data)
-
-
-if __name__ == "__main__":
-    # Under its real name, so that the worker knows the class of the answers.
-    from worker import decoder
-
-    decoder.serve(int(sys.argv[1]), seconds=int(sys.argv[2]), address_space=int(sys.argv[3]))

@@ -4,12 +4,13 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from multiprocessing.connection import Connection
 from pathlib import Path
 from queue import SimpleQueue
+from typing import Any
 
 from worker.decoder import Answer, Decoded
 from worker.rejection import ImageRejected
@@ -61,9 +62,9 @@ class _Child:
 
     def __init__(self, seconds: int, address_space: int) -> None:
         self._seconds = seconds
-        self._arguments = (str(seconds), str(address_space))
+        self._address_space = address_space
         self._process: subprocess.Popen[bytes] | None = None
-        self._connection: Connection
+        self._connection: Connection[Path, Any]
 
     def start(self) -> None:
         """Start it unless it runs. Raises RuntimeError where it cannot start at all."""
@@ -71,30 +72,58 @@ class _Child:
             return
         ours, theirs = socket.socketpair()
         with theirs:
-            command = [sys.executable, "-m", "worker.decoder", str(theirs.fileno()), *self._arguments]
+            limits = f"seconds={self._seconds}, address_space={self._address_space}"
+            program = f"from worker import decoder; decoder.serve({theirs.fileno()}, {limits})"
+            command = [sys.executable, "-P", "-c", program]
             self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=_environment())
         self._connection = Connection(ours.detach())
-        if self._wait(_START_SECONDS) is None:
-            raise RuntimeError(f"the decoding process does not start: exit code {self.stop()}")
+        try:
+            self._receive(_START_SECONDS)
+        except (EOFError, OSError) as error:
+            raise RuntimeError(f"the decoding process does not start: exit code {self.stop()}") from error
 
     def decode(self, paths: Sequence[Path]) -> list[Answer]:
         answers: list[Answer] = []
-        blamed = None
+        suspect = None
         while len(answers) < len(paths):
-            answers += self._until_it_ends(paths[len(answers) :])
-            if len(answers) == len(paths):
-                break
-            code = self.stop()
-            if code is None:
+            self.start()
+            try:
+                for answer in self._ask(paths[len(answers) :]):
+                    answers.append(answer)  # noqa: PERF402 - what came before a failure is kept
+            except TimeoutError:
+                self.stop()
                 answers.append(ImageRejected("decode_timeout", f"more than {self._seconds} s"))
-            elif blamed == len(answers):
-                answers.append(ImageRejected("decoder_died", f"the decoding process ended twice: {code}"))
-            else:
-                blamed = len(answers)  # somebody else may have killed it: once more
+            except (EOFError, OSError):
+                code = self.stop()
+                if suspect == len(answers):
+                    answers.append(ImageRejected("decoder_died", f"the decoding process ended twice: {code}"))
+                else:
+                    suspect = len(answers)  # something else may have ended it: once more
         return answers
 
     def stop(self) -> int | None:
-        """End it and return its exit code, None if it was running until now."""
+        """End it if it runs, and return its exit code."""
         if self._process is None:
             return None
         self._connection.close()
+        self._process.kill()
+        code = self._process.wait()
+        self._process = None
+        return code
+
+    def _ask(self, paths: Sequence[Path]) -> Iterator[Answer]:
+        for path in paths:
+            self._connection.send(path)
+        for _ in paths:
+            yield self._receive(self._seconds)
+
+    def _receive(self, seconds: int) -> Any:
+        if not self._connection.poll(seconds):
+            raise TimeoutError
+        return self._connection.recv()
+
+
+def _environment() -> dict[str, str]:
+    given = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+    importable = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
+    return given | {"PYTHONPATH": importable, "OPENBLAS_NUM_THREADS": "1"}  # its threads would count as memory

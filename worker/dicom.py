@@ -38,7 +38,7 @@ def grey(data: bytes, *, max_pixels: int) -> Grey:
         stored = _pixels(dataset)
         if stored.ndim == 3 or dataset.PhotometricInterpretation == "PALETTE COLOR":  # noqa: PLR2004
             return _from_colour(dataset, stored)
-        return _shown(dataset)[_unsigned(dataset, stored)]
+        return np.asarray(_shown(dataset)[_unsigned(dataset, stored)])
 
 
 def identifiers(data: bytes) -> Identifiers:
@@ -110,7 +110,8 @@ def _from_colour(dataset: Dataset, stored: NDArray[np.generic]) -> Grey:
     if stored.ndim == 2:  # noqa: PLR2004 - indices into a palette
         stored = apply_color_lut(stored, dataset)
         bits = 8 * stored.itemsize
-    return np.rint(stored[..., :3] @ np.array([0.299, 0.587, 0.114]) * 255 / ((1 << bits) - 1)).astype(np.uint8)
+    brightness = stored[..., :3] @ np.array([0.299, 0.587, 0.114])
+    return np.asarray(np.rint(brightness * 255 / ((1 << bits) - 1)), dtype=np.uint8)
 
 
 def _shown(dataset: Dataset) -> Grey:
@@ -133,7 +134,7 @@ def _shown(dataset: Dataset) -> Grey:
 
 def _unsigned(dataset: Dataset, stored: NDArray[np.generic]) -> NDArray[np.generic]:
     """The stored bits alone as an unsigned number; old files keep overlays in the bits above them."""
-    return stored.view(f"u{stored.itemsize}") & ((1 << dataset.BitsStored) - 1)
+    return np.asarray(stored.view(f"u{stored.itemsize}") & ((1 << dataset.BitsStored) - 1))
 
 
 def _range(dataset: Dataset) -> tuple[float, float]:

@@ -22,7 +22,7 @@ CODES: Final = {
 
 
 class ImageRejected(Exception):
-    """This one image cannot be classified; `code` is one of CODES, the message is for the log and has no patient data."""
+    """The image cannot be classified; `code` is one of CODES, the message is for the log and has no patient data."""
 
     def __init__(self, code: str, words: str) -> None:
         if code not in CODES:
