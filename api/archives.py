@@ -1,7 +1,11 @@
 """Zip archives: every entry is read through a count of its real bytes, and names never become paths."""
 
+import errno
+import io
 import stat
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
@@ -12,20 +16,47 @@ _CHUNK = 256 * 1024
 _HIGHEST_RATIO = 200  # radiographs compress to a half; a bomb, to a thousandth
 _RATIO_COUNTS_FROM = 1 << 20
 _ENCRYPTED = 0x1
+_METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}  # a dictionary of LZMA may be 4 GiB
+_LONGEST_DIRECTORY_ENTRY = 2048
+# What zipfile raises over damage; an OSError counts only where the kernel refused a senseless offset.
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zipfile.LargeZipFile,
+    zlib.error,
+    struct.error,
+    NotImplementedError,
+    EOFError,
+    ValueError,
+    OverflowError,
+    OSError,
+)
 
 
 def entries(path: Path, settings: Settings) -> Iterator[tuple[str, Iterator[bytes]]]:
     """Yield (name, data) of every file in the archive, each to be read before the next. Raises Problem."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with _Spool(path, settings.max_images) as spool, zipfile.ZipFile(spool) as archive:
             files = [entry for entry in archive.infolist() if not entry.is_dir()]
             _check(files, settings)
             for entry in files:
                 yield entry.filename, _read(archive, entry, settings)
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, EOFError, ValueError, OSError) as error:
-        if isinstance(error, OSError) and error.errno:
+    except _DAMAGE as error:
+        if isinstance(error, OSError) and error.errno not in {None, errno.EINVAL}:
             raise  # the disk, not the archive
         raise Problem(422, "zip_damaged", "The zip cannot be read; make it again and send it again.") from error
+
+
+class _Spool(io.FileIO):
+    """The archive's file; zipfile would read a directory of any length into memory."""
+
+    def __init__(self, path: Path, max_entries: int) -> None:
+        super().__init__(path)
+        self._longest_read = max(max_entries * _LONGEST_DIRECTORY_ENTRY, 4 * _CHUNK)
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > self._longest_read:
+            raise zipfile.BadZipFile("a directory longer than its entries can make it")
+        return super().read(size) or b""
 
 
 def _check(files: list[zipfile.ZipInfo], settings: Settings) -> None:
@@ -39,6 +70,8 @@ def _check(files: list[zipfile.ZipInfo], settings: Settings) -> None:
             raise Problem(422, "zip_link", "The zip holds a link; send the files themselves.")
         if entry.flag_bits & _ENCRYPTED:
             raise Problem(422, "zip_encrypted", "The zip is encrypted; send it without a password.")
+        if entry.compress_type not in _METHODS:
+            raise Problem(422, "zip_method", "The zip is compressed by a rare method; make it with deflate.")
 
 
 def _read(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, settings: Settings) -> Iterator[bytes]:

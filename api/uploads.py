@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Iterator
 from itertools import chain
+from typing import Any
 
 from flask import Request
 from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser
@@ -10,13 +11,16 @@ from multipart import MultipartError, MultipartSegment, ParserLimitReached, Push
 from api import archives
 from api.problems import Problem
 from db.batches import Item
-from db.blobs import Blobs, Delivery
+from db.blobs import Blobs, BlobWriter, Delivery
 from settings import Settings
-from worker.formats import MAGIC_BYTES, media_type
+from worker.formats import DICOM, DICOM_PREAMBLE, MAGIC_BYTES, media_type
 
 _CHUNK = 256 * 1024
 _LONGEST_NAME = 1024
 _ZIP_BEGINS = (b"PK\x03\x04", b"PK\x05\x06")
+
+
+_Event = MultipartSegment | bytes | None
 
 
 class Intake:
@@ -29,31 +33,35 @@ class Intake:
         self._received = 0
         self.items: list[Item] = []
 
-    def add(self, name: str, chunks: Iterable[bytes]) -> None:
+    def add(self, name: str, data: Iterator[bytes]) -> None:
         """Take one file in: a zip is opened, everything else is taken for an image."""
-        head, rest = _head(iter(chunks))
-        if not head.startswith(_ZIP_BEGINS):
-            self._add_image(name, head, rest)
-            return
-        with self._delivery.open() as spool:
-            for chunk in self._counted(chain([head], rest)):
-                spool.write(chunk)
-            for entry, data in archives.entries(spool.path, self._settings):
-                self._add_image(entry, *_head(data))
+        head, data = _peek(data)
+        if head.startswith(_ZIP_BEGINS):
+            self.add_zip(data)
+        else:
+            self._add_image(name, data)
 
-    def _add_image(self, name: str, head: bytes, rest: Iterator[bytes]) -> None:
+    def add_zip(self, data: Iterator[bytes]) -> None:
+        with self._delivery.open() as spool:
+            for chunk in self._counted(data):
+                spool.write(chunk)
+            for name, entry in archives.entries(spool.path, self._settings):
+                self._add_image(name, entry)
+
+    def _add_image(self, name: str, data: Iterator[bytes]) -> None:
         self._check_name(name)
-        kind, data = media_type(head), self._counted(chain([head], rest))
+        head, data = _peek(self._counted(data))
+        kind = media_type(head)
         if kind is None:
             sha256, size = _measured(data)
             self.items.append(Item(name, sha256, size, "", "unsupported_type" if size else "truncated"))
             return
         blob = self._delivery.open()
-        for chunk in data:
+        for chunk in data if kind != DICOM else _without_preamble(data):
             blob.write(chunk)
             if blob.size > self._settings.max_image_bytes:
-                blob.discard()
-                self.items.append(Item(name, blob.sha256, blob.size + _measured(data)[1], kind, "too_large"))
+                sha256, size = _abandoned(blob, data)
+                self.items.append(Item(name, sha256, size, kind, "too_large"))
                 return
         self.items.append(Item(name, blob.close(), blob.size, kind))
 
@@ -85,7 +93,7 @@ def receive(request: Request, blobs: Blobs, delivery: Delivery, settings: Settin
     if request.mimetype == "multipart/form-data":
         _receive_parts(request, intake, settings)
     elif request.mimetype == "application/zip":
-        intake.add("batch.zip", _chunks(request))
+        intake.add_zip(_chunks(request))
     else:
         raise Problem(415, "unsupported_media_type", "Send multipart/form-data with files, or application/zip.")
     if not intake.items:
@@ -113,9 +121,6 @@ def _receive_parts(request: Request, intake: Intake, settings: Settings) -> None
         raise Problem(400, "malformed_body", "The multipart body is cut off or malformed; send it again.") from error
 
 
-_Event = MultipartSegment | bytearray | bytes | None
-
-
 def _events(parser: PushMultipartParser, request: Request) -> Iterator[_Event]:
     for chunk in _chunks(request):
         yield from parser.parse(chunk)
@@ -127,7 +132,8 @@ def _until_end(events: Iterator[_Event]) -> Iterator[bytes]:
     for event in events:
         if event is None:
             return
-        yield event  # type: ignore[misc]
+        if not isinstance(event, MultipartSegment):
+            yield event
 
 
 def _chunks(request: Request) -> Iterator[bytes]:
@@ -135,17 +141,34 @@ def _chunks(request: Request) -> Iterator[bytes]:
         yield chunk
 
 
-def _head(data: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
-    """Return enough of the beginning to tell the type, and what follows it."""
+def _peek(data: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
+    """Return enough of the beginning to tell the type, and the same data from its beginning."""
     head = b""
-    while len(head) < MAGIC_BYTES and (chunk := next(data, b"")):
+    for chunk in data:
         head += chunk
-    return head, data
+        if len(head) >= MAGIC_BYTES:
+            break
+    return head, chain([head], data)
 
 
-def _measured(data: Iterable[bytes]) -> tuple[str, int]:
+def _without_preamble(data: Iterator[bytes]) -> Iterator[bytes]:
+    """Zeros for the 128 free bytes of a DICOM file, which can hold a program (CVE-2019-11687)."""
+    head = next(data)
+    yield bytes(DICOM_PREAMBLE) + head[DICOM_PREAMBLE:]
+    yield from data
+
+
+def _abandoned(blob: BlobWriter, rest: Iterable[bytes]) -> tuple[str, int]:
+    """Throw away what came of a file that is too large, and return the SHA-256 and the size of all of it."""
+    with blob.path.open("rb") as begun:
+        hashed = hashlib.file_digest(begun, "sha256")
+    blob.discard()
+    return _measured(rest, hashed, blob.size)
+
+
+def _measured(data: Iterable[bytes], hashed: Any = None, size: int = 0) -> tuple[str, int]:
     """Read to the end, keeping nothing but the SHA-256 and the size."""
-    hashed, size = hashlib.sha256(), 0
+    hashed = hashed or hashlib.sha256()
     for chunk in data:
         hashed.update(chunk)
         size += len(chunk)

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -80,15 +81,32 @@ def test_a_worker_that_slept_past_its_lease_stores_nothing(fragile: Service, rad
     batch_id = fragile.submit(night(radiograph))
     until(lambda: leased(fragile), "a claim")
     worker = part(fragile, "worker-1")
-    os.kill(worker.pid, signal.SIGSTOP)
+    put_to_sleep(fragile, worker)
     other = another_worker(fragile.settings)
     try:
         nothing_lost_nothing_twice(fragile, batch_id, 300)
         os.kill(worker.pid, signal.SIGCONT)
         nothing_lost_nothing_twice(fragile, fragile.submit(night(radiograph, 5)), 5)
     finally:
+        os.kill(worker.pid, signal.SIGCONT)
         other.terminate()
         other.wait()
+
+
+def put_to_sleep(service: Service, worker: subprocess.Popen[bytes]) -> None:
+    """Stop it, but not inside a transaction: SQLite has one lock, and who sleeps with it stops everyone."""
+
+    def stopped() -> bool:
+        os.kill(worker.pid, signal.SIGSTOP)
+        with contextlib.closing(sqlite3.connect(service.settings.home / "cxr.db", timeout=0.2)) as probe:
+            try:
+                probe.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                os.kill(worker.pid, signal.SIGCONT)
+                return False
+            return True
+
+    until(stopped, "the worker sleeps outside a transaction")
 
 
 def another_worker(settings: Settings) -> subprocess.Popen[bytes]:
@@ -172,13 +190,14 @@ def test_damaged_weights_are_never_used(fragile: Service, radiograph: Radiograph
 
 
 def test_a_lost_blob_costs_one_image(fragile: Service, radiograph: Radiograph) -> None:
-    os.kill(part(fragile, "worker-1").pid, signal.SIGSTOP)
+    worker = part(fragile, "worker-1")
+    put_to_sleep(fragile, worker)
     batch_id = fragile.submit({"a.png": radiograph(1), "b.png": radiograph(2)})
     with fragile.database.read() as session:
         mine = select(Image.sha256).where(Image.batch_id == batch_id, Image.custom_id == "a.png")
         lost = session.scalars(mine).one()
     Blobs(fragile.settings.blobs).path(lost).unlink()
-    os.kill(part(fragile, "worker-1").pid, signal.SIGCONT)
+    os.kill(worker.pid, signal.SIGCONT)
     lines = fragile.wait(batch_id)
     assert [(line.state, line.code) for line in lines] == [("quarantined", "image_lost"), ("classified", None)]
     assert fragile.progress(batch_id).outcome == Outcome.PARTIAL

@@ -5,9 +5,11 @@ from typing import Final
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"
 _DICOM = b"DICM"
-_DICOM_PREAMBLE = 128
 
-MAGIC_BYTES: Final = _DICOM_PREAMBLE + len(_DICOM)
+DICOM_PREAMBLE: Final = 128
+"""Bytes before the magic ones of a DICOM file; they mean nothing and may hold anything."""
+
+MAGIC_BYTES: Final = DICOM_PREAMBLE + len(_DICOM)
 """How much of a file `media_type` needs to see."""
 
 PNG: Final = "image/png"
@@ -21,6 +23,6 @@ def media_type(head: bytes) -> str | None:
         return PNG
     if head.startswith(_JPEG):
         return JPEG
-    if head[_DICOM_PREAMBLE:MAGIC_BYTES] == _DICOM:
+    if head[DICOM_PREAMBLE:MAGIC_BYTES] == _DICOM:
         return DICOM
     return None

@@ -1,5 +1,6 @@
 """The worker process: one per GPU, or one per machine; and beat."""
 
+import contextlib
 import logging
 import os
 import secrets
@@ -66,8 +67,8 @@ def run(settings: Settings) -> None:
         finally:
             sweeper.stop()
             sweeper.join()
-            with database.write() as session:
-                heartbeats.leave(session, name)
+            with contextlib.suppress(DBAPIError), database.write() as session:
+                heartbeats.leave(session, name)  # without it, the row only grows old
 
 
 def beat(settings: Settings) -> None:

@@ -1,0 +1,380 @@
+"""DICOM: the same radiograph in every encoding looks the same, and no tag can do harm."""
+
+import io
+import logging
+import resource
+import struct
+import warnings
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+from pydicom import Dataset, dcmread
+from pydicom.data import get_testdata_file
+from pydicom.dataset import FileMetaDataset
+from pydicom.encaps import encapsulate
+from pydicom.sequence import Sequence
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGLosslessSV1,
+    MPEG2MPML,
+    RLELossless,
+)
+
+from worker import dicom
+from worker.radiograph import MAX_PIXELS, Grey, decode
+from worker.rejection import ImageRejected
+
+NAME = "Doe^Jane"
+_Y, _X = np.mgrid[0:256, 0:320]
+CHEST: Grey = np.asarray(_X * 200 // 319 + _Y * 55 // 255, dtype=np.uint8)
+
+
+def radiograph(pixels: NDArray[Any] = CHEST, *, bits: int = 8, **tags: Any) -> Dataset:
+    """A CR image of these pixels; `tags` are set last."""
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = "1.2.840.10008.5.1.4.1.1.1"
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = "1.2.3.4"
+    dataset.StudyInstanceUID, dataset.AccessionNumber, dataset.PatientName = "1.2.3", "A-1", NAME
+    dataset.Modality, dataset.PhotometricInterpretation, dataset.SamplesPerPixel = "CR", "MONOCHROME2", 1
+    dataset.Rows, dataset.Columns = pixels.shape[:2]
+    dataset.BitsStored, dataset.HighBit, dataset.BitsAllocated = bits, bits - 1, 8 * pixels.itemsize
+    dataset.PixelRepresentation = int(pixels.dtype.kind == "i")
+    dataset.PixelData = pixels.tobytes()
+    dataset["PixelData"].VR = "OB" if pixels.itemsize == 1 else "OW"
+    for name, value in tags.items():
+        setattr(dataset, name, value)
+    return dataset
+
+
+def written(dataset: Dataset) -> bytes:
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        dataset.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+def grey(dataset: Dataset) -> Grey:
+    return dicom.grey(written(dataset), max_pixels=MAX_PIXELS)
+
+
+def rejection(data: bytes | Dataset) -> str:
+    with pytest.raises(ImageRejected) as caught:
+        decode(written(data) if isinstance(data, Dataset) else data)
+    assert "Doe" not in str(caught.value)
+    return caught.value.code
+
+
+def compressed(syntax: str, dataset: Dataset) -> Dataset:
+    dataset.compress(syntax, generate_instance_uid=False)
+    return dataset
+
+
+def encapsulated(syntax: str, frame: bytes, **tags: Any) -> Dataset:
+    dataset = radiograph(**tags)
+    dataset.PixelData = encapsulate([frame])
+    dataset["PixelData"].VR = "OB"
+    dataset.file_meta.TransferSyntaxUID = syntax
+    return dataset
+
+
+def lossless_jpeg(pixels: Grey) -> bytes:
+    """JPEG lossless, first-order prediction, for which no encoder is at hand (ITU-T T.81, annex H)."""
+    levels = pixels.astype(int)
+    before = np.hstack([np.vstack([[[128]], levels[:-1, :1]]), levels[:, :-1]])
+    bits = []
+    for difference in (levels - before).ravel().tolist():
+        size = abs(difference).bit_length()
+        bits.append(f"{size:04b}")
+        if size:
+            bits.append(f"{difference if difference > 0 else difference + (1 << size) - 1:0{size}b}")
+    packed = "".join(bits)
+    packed += "1" * (-len(packed) % 8)
+    scan = int(packed, 2).to_bytes(len(packed) // 8, "big").replace(b"\xff", b"\xff\0")
+    frame = struct.pack(">BHHBBBB", 8, *pixels.shape, 1, 1, 0x11, 0)
+    table = bytes([0, 0, 0, 0, 9, *[0] * 12, *range(9)])  # nine categories of four bits
+    marked = [(b"\xff\xc3", frame), (b"\xff\xc4", table), (b"\xff\xda", bytes([1, 1, 0, 1, 0, 0]))]
+    return b"\xff\xd8" + b"".join(m + struct.pack(">H", len(d) + 2) + d for m, d in marked) + scan + b"\xff\xd9"
+
+
+def jpeg(pixels: Grey) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=95)
+    return buffer.getvalue()
+
+
+EXACT: dict[str, Callable[[], Dataset]] = {
+    "MONOCHROME2": radiograph,
+    "MONOCHROME1": lambda: radiograph(255 - CHEST, PhotometricInterpretation="MONOCHROME1"),
+    "8 bits signed": lambda: radiograph((CHEST.astype(int) - 128).astype(np.int8)),
+    "16 bits": lambda: radiograph(CHEST.astype(np.uint16) * 257, bits=16),
+    "16 bits, MONOCHROME1": lambda: radiograph(
+        65535 - CHEST.astype(np.uint16) * 257, bits=16, PhotometricInterpretation="MONOCHROME1"
+    ),
+    "16 bits signed": lambda: radiograph((CHEST.astype(int) * 257 - 32768).astype(np.int16), bits=16),
+    "12 bits signed": lambda: radiograph((CHEST.astype(int) * 4095 // 255 - 2048).astype(np.int16), bits=12),
+    "DX": lambda: radiograph(Modality="DX"),
+    "RLE": lambda: compressed(RLELossless, radiograph()),
+    "RLE, 16 bits": lambda: compressed(RLELossless, radiograph(CHEST.astype(np.uint16) * 257, bits=16)),
+    "JPEG 2000 lossless": lambda: compressed(JPEG2000Lossless, radiograph()),
+    "JPEG 2000 lossless, 12 bits": lambda: compressed(
+        JPEG2000Lossless, radiograph((CHEST.astype(np.uint16) * 4095 // 255).astype(np.uint16), bits=12)
+    ),
+    "JPEG lossless": lambda: encapsulated(JPEGLosslessSV1, lossless_jpeg(CHEST)),
+    "rescaled": lambda: radiograph(RescaleSlope="2", RescaleIntercept="-1024"),
+    "falling slope": lambda: radiograph(255 - CHEST, RescaleSlope="-1", RescaleIntercept="255"),
+    "window over the whole range": lambda: radiograph(WindowCenter="128", WindowWidth="256"),
+    "window in the upper half": lambda: radiograph(CHEST // 2 + 128, WindowCenter="192", WindowWidth="128"),
+    "window after the rescale": lambda: radiograph(
+        RescaleSlope="4", RescaleIntercept="-100", WindowCenter="412", WindowWidth="1024"
+    ),
+    "several windows": lambda: radiograph(WindowCenter=["128", "10"], WindowWidth=["256", "4"]),
+    "modality LUT": lambda: radiograph(255 - CHEST, ModalityLUTSequence=_lut(np.arange(255, -1, -1) * 257)),
+    "VOI LUT": lambda: radiograph(255 - CHEST, VOILUTSequence=_lut(np.arange(255, -1, -1) * 257)),
+    "VOI LUT before a window": lambda: radiograph(
+        255 - CHEST, VOILUTSequence=_lut(np.arange(255, -1, -1) * 257), WindowCenter="9", WindowWidth="2"
+    ),
+    "overlay in the unused bits": lambda: radiograph(
+        (CHEST.astype(np.uint16) * 4095 // 255).astype(np.uint16) | (_X % 2 << 15).astype(np.uint16), bits=12
+    ),
+    "colour screenshot": lambda: radiograph(
+        np.dstack([CHEST] * 3), SamplesPerPixel=3, PhotometricInterpretation="RGB", PlanarConfiguration=0
+    ),
+    "palette": lambda: radiograph(255 - CHEST, PhotometricInterpretation="PALETTE COLOR", **_palette()),
+    "excess bytes behind the pixels": lambda: radiograph(PixelData=CHEST.tobytes() + bytes(1000)),
+}
+
+
+def _lut(data: NDArray[Any]) -> Sequence:
+    item = Dataset()
+    item.add_new(0x00283002, "US", [len(data) % 65536, 0, 16])
+    item.add_new(0x00283006, "OW", data.astype("<u2").tobytes())
+    item.ModalityLUTType = "US"
+    return Sequence([item])
+
+
+def _palette() -> dict[str, Any]:
+    data = (np.arange(255, -1, -1) * 257).astype("<u2").tobytes()
+    colours = ("Red", "Green", "Blue")
+    return {f"{colour}PaletteColorLookupTableDescriptor": [256, 0, 16] for colour in colours} | {
+        f"{colour}PaletteColorLookupTableData": data for colour in colours
+    }
+
+
+@pytest.mark.parametrize("encoding", EXACT)
+def test_the_same_radiograph_in_every_encoding_is_the_same(encoding: str) -> None:
+    assert np.abs(grey(EXACT[encoding]()).astype(int) - CHEST).max() <= 1
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+def test_stored_bits_are_spread_over_the_whole_range(bits: int) -> None:
+    stored = (CHEST.astype(np.uint32) * ((1 << bits) - 1) // 255).astype(np.uint16)
+    assert np.abs(grey(radiograph(stored, bits=bits)).astype(int) - CHEST).max() <= 1
+
+
+def test_png_and_dicom_of_one_radiograph_look_the_same_to_the_model() -> None:
+    def as_png(pixels: NDArray[Any]) -> bytes:
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "PNG")
+        return buffer.getvalue()
+
+    expected = decode(as_png(CHEST)).astype(int)
+    for data in [as_png(CHEST.astype(np.uint16) * 257), *(written(EXACT[name]()) for name in EXACT)]:
+        assert np.abs(decode(data) - expected).max() <= 1
+    assert np.abs(decode(jpeg(CHEST)) - expected).mean() < 2
+
+
+def test_jpeg_baseline_inside_dicom_is_near() -> None:
+    found = grey(encapsulated(JPEGBaseline8Bit, jpeg(CHEST)))
+    assert np.abs(found.astype(int) - CHEST).mean() < 2
+
+
+def test_implicit_and_unusual_files_are_read() -> None:
+    dataset = radiograph()
+    dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+    np.testing.assert_array_equal(grey(dataset), CHEST)
+
+
+@pytest.mark.parametrize("name", ["MR_small_RLE", "MR_small_jp2klossless", "MR_small_jpeg_ls_lossless"])
+def test_other_peoples_lossless_files_look_like_their_original(name: str) -> None:
+    np.testing.assert_array_equal(grey(_of_pydicom(name)), grey(_of_pydicom("MR_small")))
+
+
+@pytest.mark.parametrize("name", ["JPEG2000", "JPGExtended", "JPEGLSNearLossless_08", "JPEGLSNearLossless_16"])
+def test_other_peoples_lossy_files_are_read(name: str) -> None:
+    dataset = _of_pydicom(name)
+    found = grey(dataset)
+    assert found.shape == (dataset.Rows, dataset.Columns)
+    assert found.min() < found.max()
+
+
+def _of_pydicom(name: str) -> Dataset:
+    path = get_testdata_file(f"{name}.dcm", download=False)
+    assert isinstance(path, str)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        dataset = dcmread(path)
+        dataset.Modality = "CR"
+        return dataset
+
+
+@pytest.mark.parametrize("syntax", [MPEG2MPML, "1.2.840.10008.1.2.4.106", "1.2.3.4.5"])
+def test_a_syntax_without_decoder_is_named(syntax: str) -> None:
+    assert rejection(encapsulated(syntax, b"\0" * 100)) == "unsupported_transfer_syntax"
+
+
+@pytest.mark.parametrize("far_behind", [False, True])
+def test_deflated_is_refused_before_it_is_inflated(far_behind: bool) -> None:
+    """522 kB of it became 1,094 MB; the syntax may stand behind any length of other tags."""
+    meta = written(radiograph())
+    meta = meta[: meta.index(struct.pack("<HH", 8, 0x16))].replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.1.99")
+    syntax = struct.pack("<HH2sH", 2, 0x10, b"UI", 22) + DeflatedExplicitVRLittleEndian.encode()
+    private = struct.pack("<HH2sHI", 2, 1, b"OB", 0, 4000) + bytes(4000)
+    head = bytes(128) + b"DICM" + (private if far_behind else b"") + syntax
+    packer = zlib.compressobj(9, wbits=-15)
+    bomb = b"".join(packer.compress(bytes(1 << 20)) for _ in range(300)) + packer.flush()
+    assert _without_allocating(head + bomb) == "unsupported_transfer_syntax"
+
+
+@pytest.mark.parametrize("modality", ["CT", "MR", "US", "", ["CR", "CT"]])
+def test_other_modalities_are_rejected(modality: Any) -> None:
+    assert rejection(radiograph(Modality=modality)) == "wrong_modality"
+
+
+def test_a_tiny_file_that_asks_for_488_gib_gets_nothing() -> None:
+    asking = radiograph(Rows=65535, Columns=65535, NumberOfFrames="61", BitsAllocated=16, PixelData=bytes(8))
+    assert _without_allocating(written(asking)) == "too_large"
+
+
+def test_a_small_image_of_many_frames_is_too_large_as_well() -> None:
+    assert _without_allocating(written(radiograph(NumberOfFrames="99999999"))) == "too_large"
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(65535, 65535), (9000, 9000)])
+@pytest.mark.parametrize("syntax", [JPEG2000Lossless, JPEGBaseline8Bit, JPEGLosslessSV1])
+def test_a_codestream_larger_than_its_tags_is_not_decoded(syntax: str, rows: int, columns: int) -> None:
+    if syntax == JPEG2000Lossless:
+        frame = bytearray(compressed(syntax, radiograph()).PixelData[16:])
+        place = frame.index(b"\xff\x51") + 6  # SIZ: width, height
+        frame[place : place + 8] = struct.pack(">II", columns, rows)
+    else:
+        frame = bytearray(jpeg(CHEST) if syntax == JPEGBaseline8Bit else lossless_jpeg(CHEST))
+        place = frame.index(b"\xff\xc0" if syntax == JPEGBaseline8Bit else b"\xff\xc3") + 5
+        frame[place : place + 4] = struct.pack(">HH", rows, columns)
+    assert _without_allocating(written(encapsulated(syntax, bytes(frame)))) == "truncated"
+
+
+def _without_allocating(data: bytes) -> str:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    code = rejection(data)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 30_000  # kB
+    return code
+
+
+def test_several_frames_are_rejected() -> None:
+    assert rejection(radiograph(np.vstack([CHEST, CHEST]), Rows=256, NumberOfFrames="2")) == "multi_frame"
+
+
+@pytest.mark.parametrize("name", ["PixelData", "Rows", "Columns", "BitsAllocated", "PhotometricInterpretation"])
+def test_what_is_needed_and_missing_is_truncated(name: str) -> None:
+    dataset = radiograph()
+    delattr(dataset, name)
+    assert rejection(dataset) == "truncated"
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {"Rows": 0},
+        {"Columns": [1, 2]},
+        {"BitsStored": 0},
+        {"BitsStored": 60000},
+        {"BitsAllocated": 7},
+        {"SamplesPerPixel": 60000},
+        {"PixelRepresentation": 9},
+        {"PhotometricInterpretation": "NONSENSE"},
+        {"RescaleSlope": "1e308", "RescaleIntercept": "1e308"},
+        {"WindowWidth": "0", "WindowCenter": "0"},
+        {"PixelData": b""},
+        {"PixelData": CHEST.tobytes()[:-2]},
+        {"VOILUTSequence": Sequence([Dataset()])},
+    ],
+    ids=str,
+)
+def test_senseless_tags_are_truncated(tags: dict[str, Any]) -> None:
+    assert rejection(radiograph(**tags)) == "truncated"
+
+
+@pytest.mark.parametrize(
+    ("name", "garbage"),
+    [("NumberOfFrames", b"ab"), ("RescaleSlope", b"abc "), ("RescaleSlope", b"nan "), ("WindowWidth", b"\xff\xfe")],
+)
+def test_garbage_in_a_number_is_truncated(name: str, garbage: bytes) -> None:
+    right = {"NumberOfFrames": "77", "RescaleSlope": "7777", "RescaleIntercept": "0", "WindowWidth": "77"}
+    data = written(radiograph(**{name: right[name], "RescaleIntercept": "0", "WindowCenter": "55"}))
+    assert rejection(data.replace(right[name].encode(), garbage, 1)) == "truncated"
+
+
+def test_a_file_cut_anywhere_is_rejected_and_its_patient_is_not_named(
+    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with caplog.at_level(logging.DEBUG):
+        for dataset in (
+            radiograph(),
+            compressed(JPEG2000Lossless, radiograph()),
+            compressed(RLELossless, radiograph()),
+        ):
+            data = written(dataset)
+            for length in [*range(132, 600, 7), *range(600, len(data) - 10, len(data) // 20)]:
+                assert rejection(data[:length]) in {"truncated", "wrong_modality"}
+    assert caplog.text + "".join(capfd.readouterr()) == ""
+
+
+def test_only_three_identifiers_are_kept() -> None:
+    kept = dicom.identifiers(written(radiograph()))
+    assert vars(kept) == {"study_uid": "1.2.3", "sop_uid": "1.2.3.4", "accession": "A-1"}
+
+
+def test_identifiers_hold_nothing_that_a_database_refuses() -> None:
+    data = written(radiograph(AccessionNumber="A\x01B 1 CDEFGH", SpecificCharacterSet="ISO_IR 192"))
+    assert dicom.identifiers(data.replace(b"CDEF", b"\xed\xa0\x80\0")).accession in {
+        "AB 1 GH",
+        "AB 1 \ufffd\ufffd\ufffdGH",
+    }
+    assert dicom.identifiers(written(radiograph(AccessionNumber=""))).accession is None
+
+
+SMALL = [
+    written(radiograph(CHEST[:16, :16], WindowCenter="128", WindowWidth="256", RescaleSlope="1", RescaleIntercept="0")),
+    written(compressed(RLELossless, radiograph(CHEST[:16, :16].astype(np.uint16), bits=12))),
+    written(radiograph(CHEST[:16, :16], VOILUTSequence=_lut(np.arange(256)))),
+]
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    data=st.sampled_from(SMALL),
+    edits=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=6),
+)
+def test_garbled_files_are_decoded_or_rejected_and_nothing_else(data: bytes, edits: list[tuple[float, int]]) -> None:
+    garbled = bytearray(data)
+    for place, value in edits:
+        garbled[132 + int(place * (len(data) - 132))] = value
+    for read in (decode, dicom.identifiers):
+        try:
+            read(bytes(garbled))
+        except ImageRejected as rejected:
+            assert "Doe" not in str(rejected)

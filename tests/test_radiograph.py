@@ -1,0 +1,330 @@
+"""From bytes to grey levels: every kind of PNG and JPEG, whole, cut and garbled."""
+
+import io
+import resource
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from worker import radiograph
+from worker.radiograph import SIZE, Grey, decode
+from worker.rejection import ImageRejected
+
+ORIGINALS = Path(__file__).parents[2] / "shared/data/originals"
+
+
+def chest(size: int = 512) -> Grey:
+    """A smooth phantom with every grey level, different in each corner, so that a rotation shows."""
+    y, x = np.mgrid[0:size, 0:size] / (size - 1)
+    return np.asarray((0.7 * x + 0.3 * y * y) * 255, dtype=np.uint8)
+
+
+CHEST = chest()
+
+
+def saved(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def png(pixels: NDArray[Any], depth: int, colour: int, *extra: tuple[bytes, bytes], interlaced: bool = False) -> bytes:
+    """A PNG made by hand, of what Pillow does not write: rows are given as bytes."""
+    height, width = CHEST.shape
+    rows = pixels.reshape(height, -1)
+    lines = (
+        b"".join(b"\0" + row.tobytes() for y, x, dy, dx in _ADAM7 for row in _every(rows, y, x, dy, dx, width))
+        if interlaced
+        else b"".join(b"\0" + row.tobytes() for row in rows)
+    )
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlaced)
+    chunks = [(b"IHDR", header), *extra, (b"IDAT", zlib.compress(lines)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(name, data) for name, data in chunks)
+
+
+_ADAM7 = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)]
+
+
+def _every(rows: NDArray[Any], y: int, x: int, dy: int, dx: int, width: int) -> NDArray[Any]:
+    height = len(rows)
+    return rows.reshape(height, width, -1)[y::dy, x::dx].reshape(len(range(y, height, dy)), -1)
+
+
+def chunk(name: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+def rejection(data: bytes) -> str:
+    with pytest.raises(ImageRejected) as caught:
+        decode(data)
+    return caught.value.code
+
+
+def grey_image() -> Image.Image:
+    return Image.fromarray(CHEST)
+
+
+def _levels(bits: int) -> Grey:
+    """The phantom with so few levels, packed as PNG stores them."""
+    each = CHEST >> (8 - bits)
+    per_byte = 8 // bits
+    packed = np.zeros((CHEST.shape[0], CHEST.shape[1] // per_byte), np.uint8)
+    for place in range(per_byte):
+        packed |= each[:, place::per_byte] << (8 - bits * (place + 1))
+    return packed
+
+
+EXACT: dict[str, Callable[[], bytes]] = {
+    "8-bit grey": lambda: saved(grey_image()),
+    "8-bit grey made by hand": lambda: png(CHEST, 8, 0),
+    "interlaced grey": lambda: png(CHEST, 8, 0, interlaced=True),
+    "interlaced RGB": lambda: png(np.dstack([CHEST] * 3), 8, 2, interlaced=True),
+    "16-bit grey": lambda: png((CHEST.astype(">u2") * 257).astype(">u2"), 16, 0),
+    "16-bit RGB": lambda: png(np.dstack([CHEST.astype(">u2") * 257] * 3).astype(">u2"), 16, 2),
+    "16-bit grey and alpha": lambda: png(
+        np.dstack([CHEST.astype(">u2") * 257, np.full(CHEST.shape, 65535)]).astype(">u2"), 16, 4
+    ),
+    "RGB": lambda: saved(grey_image().convert("RGB")),
+    "RGBA": lambda: saved(grey_image().convert("RGBA")),
+    "grey and alpha": lambda: saved(grey_image().convert("LA")),
+    "palette of greys": lambda: saved(grey_image().convert("P")),
+    "palette in reverse": lambda: png(
+        255 - CHEST, 8, 3, (b"PLTE", bytes(level for grey in range(255, -1, -1) for level in [grey] * 3))
+    ),
+    "gamma and a text": lambda: png(CHEST, 8, 0, (b"gAMA", struct.pack(">I", 45455)), (b"tEXt", b"Software\0made")),
+    "garbage behind the end": lambda: saved(grey_image()) + b"\0garbage" * 100,
+}
+
+
+@pytest.mark.parametrize("kind", EXACT)
+def test_every_kind_of_png_gives_the_same_levels(kind: str) -> None:
+    expected = np.asarray(grey_image().resize((SIZE, SIZE), Image.Resampling.BILINEAR, reducing_gap=2.0))
+    assert np.abs(decode(EXACT[kind]()).astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_few_bits_are_spread_over_the_whole_range(bits: int) -> None:
+    found = decode(png(_levels(bits), bits, 0))
+    assert (found.min(), found.max()) == (0, 255)
+    step = 255 / ((1 << bits) - 1)
+    assert abs(float(found.mean()) - float((CHEST >> (8 - bits)).mean() * step)) < 1
+
+
+@pytest.mark.parametrize("bits", [10, 12, 14])
+def test_fewer_than_16_bits_in_16_are_not_shown_black(bits: int) -> None:
+    stored = (CHEST.astype(np.uint32) * ((1 << bits) - 1) // 255).astype(">u2")
+    found = decode(png(stored, 16, 0))
+    assert np.abs(found.astype(int) - decode(saved(grey_image()))).max() <= 1
+
+
+def test_what_is_transparent_is_black() -> None:
+    alpha = np.where(np.arange(CHEST.shape[1]) < CHEST.shape[1] // 2, 0, 255).astype(np.uint8)
+    image = Image.fromarray(np.dstack([np.full_like(CHEST, 200), np.broadcast_to(alpha, CHEST.shape)]))
+    for mode in ("LA", "RGBA"):
+        found = decode(saved(image.convert(mode)))
+        assert found[:, : SIZE // 2 - 2].max() == 0
+        assert found[:, SIZE // 2 + 2 :].min() == 200
+
+
+@pytest.mark.parametrize("colour", [0, 2])
+def test_the_transparent_colour_of_a_png_is_black(colour: int) -> None:
+    pixels = np.full_like(CHEST, 90)
+    pixels[:, : SIZE * 2] = 200
+    stored, transparent = (pixels, [200]) if colour == 0 else (np.dstack([pixels] * 3), [200] * 3)
+    found = decode(png(stored, 8, colour, (b"tRNS", struct.pack(f">{len(transparent)}H", *transparent))))
+    assert (found[:, 0].max(), found[:, -1].min()) == (0, 90)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_jpeg_in_every_colour_space_gives_the_same_levels(mode: str, progressive: bool) -> None:
+    found = decode(saved(grey_image().convert("RGB").convert(mode), "JPEG", quality=95, progressive=progressive))
+    difference = np.abs(found.astype(int) - decode(saved(grey_image())))
+    assert difference.mean() < 2
+
+
+def test_garbage_behind_a_jpeg_does_no_harm() -> None:
+    data = saved(grey_image(), "JPEG")
+    np.testing.assert_array_equal(decode(data + b"\0garbage" * 100), decode(data))
+
+
+def _turned(orientation: int) -> Image.Image:
+    """The pixels as a camera stores them that says `orientation`."""
+    undo: dict[int, Image.Transpose] = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }
+    return grey_image().transpose(undo[orientation]) if orientation in undo else grey_image()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_all_eight_orientations_are_alike(orientation: int, kind: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"quality": 95} if kind == "JPEG" else {}
+    found = decode(saved(_turned(orientation), kind, exif=exif, **options))
+    upright = decode(saved(grey_image(), kind, **options))
+    assert np.abs(found.astype(int) - upright).max() <= (1 if kind == "PNG" else 3)
+
+
+def test_an_orientation_behind_the_pixels_or_in_a_text_counts() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    plain = saved(_turned(3))
+    behind = plain[:-12] + chunk(b"eXIf", exif.tobytes()[6:]) + plain[-12:]
+    packet = PngInfo()
+    packet.add_itxt("XML:com.adobe.xmp", '<x:xmpmeta tiff:Orientation="3"/>')
+    profile = PngInfo()
+    raw = exif.tobytes().hex()
+    profile.add_text("Raw profile type exif", f"\nexif\n{len(raw) // 2:8}\n{raw}\n", zip=True)
+    for data in (behind, saved(_turned(3), pnginfo=packet), saved(_turned(3), pnginfo=profile)):
+        assert np.abs(decode(data).astype(int) - decode(saved(grey_image()))).max() <= 1
+
+
+def test_rust_and_pillow_see_the_same_pixels() -> None:
+    originals = sorted(ORIGINALS.glob("*.png"))
+    if not originals:
+        pytest.skip("../shared/data/originals is not here")
+    for path in originals:
+        data = path.read_bytes()
+        np.testing.assert_array_equal(decode(data), radiograph._decode_with_pillow(data), path.name)
+
+
+def test_a_png_cut_anywhere_is_truncated() -> None:
+    data = saved(Image.fromarray(chest(40)), pnginfo=_text())
+    assert {rejection(data[:length]) for length in range(8, len(data))} == {"truncated"}
+
+
+def _text() -> PngInfo:
+    text = PngInfo()
+    text.add_text("Comment", "IDAT IEND tRNS")
+    return text
+
+
+def test_names_of_chunks_inside_a_text_mislead_nobody() -> None:
+    np.testing.assert_array_equal(decode(saved(grey_image(), pnginfo=_text())), decode(saved(grey_image())))
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_half_a_jpeg_is_truncated(progressive: bool) -> None:
+    data = saved(grey_image(), "JPEG", progressive=progressive)
+    for length in range(3, len(data) - 2, 97):
+        assert rejection(data[:length]) == "truncated", length
+
+
+def test_an_empty_file_is_truncated() -> None:
+    assert rejection(b"") == "truncated"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"not an image", b"GIF89a" + bytes(50), b"BM" + bytes(100), b"%PDF-1.7", b"PK\x03\x04", bytes(4096), b"II*\0"],
+)
+def test_other_files_are_of_an_unsupported_type(data: bytes) -> None:
+    assert rejection(data) == "unsupported_type"
+
+
+def test_a_renamed_tiff_behind_a_png_signature_is_rejected() -> None:
+    assert rejection(b"\x89PNG\r\n\x1a\n" + saved(grey_image(), "TIFF")) in {"truncated", "too_large"}
+
+
+@pytest.mark.parametrize(("width", "height"), [(10_001, 10_000), (60_000, 60_000), (2**31 - 1, 2**31 - 1)])
+def test_a_png_of_too_many_pixels_is_rejected_by_its_header(width: int, height: int) -> None:
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    data = (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(99))) + chunk(b"IEND", b"")
+    )
+    assert _without_allocating(data) == "too_large"
+
+
+@pytest.mark.parametrize(("width", "height"), [(10_001, 10_000), (65_000, 65_000)])
+def test_a_jpeg_of_too_many_pixels_is_rejected_by_its_header(width: int, height: int) -> None:
+    data = bytearray(saved(Image.fromarray(chest(16)), "JPEG"))
+    frame = data.index(b"\xff\xc0") + 5
+    data[frame : frame + 4] = struct.pack(">HH", height, width)
+    assert _without_allocating(bytes(data)) == "too_large"
+
+
+def _without_allocating(data: bytes) -> str:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    code = rejection(data)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000  # kB
+    return code
+
+
+@pytest.mark.parametrize("kind", ["PNG", "MPO"])
+def test_several_frames_are_rejected(kind: str) -> None:
+    frames = [Image.fromarray(np.full((32, 32), level, np.uint8)).convert("RGB") for level in (10, 200)]
+    assert rejection(saved(frames[0], kind, save_all=True, append_images=frames[1:])) == "multi_frame"
+
+
+def test_no_pixels_are_truncated() -> None:
+    header = struct.pack(">IIBBBBB", 0, 7, 8, 0, 0, 0, 0)
+    assert rejection(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IEND", b"")) == "truncated"
+
+
+def test_a_large_radiograph_is_decoded_by_pillow_to_the_same_levels() -> None:
+    large = np.kron(chest(410), np.ones((10, 10), np.uint8))  # 16.8 megapixels: not in Rust
+    difference = np.abs(
+        decode(saved(Image.fromarray(large), compress_level=1)).astype(int) - decode(saved(grey_image()))
+    )
+    assert difference.max() <= 3
+
+
+SMALL = {
+    "grey": saved(Image.fromarray(chest(24))),
+    "RGB": saved(Image.fromarray(chest(24)).convert("RGB")),
+    "palette": saved(Image.fromarray(chest(24)).convert("P"), pnginfo=_text(), exif=Image.Exif()),
+    "JPEG": saved(Image.fromarray(chest(24)), "JPEG"),
+    "progressive": saved(Image.fromarray(chest(24)).convert("RGB"), "JPEG", progressive=True, exif=b"Exif\0\0II*\0"),
+}
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    kind=st.sampled_from(sorted(SMALL)),
+    edits=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=6),
+    mend=st.booleans(),
+)
+def test_garbled_files_are_decoded_or_rejected_and_nothing_else(
+    kind: str, edits: list[tuple[float, int]], mend: bool
+) -> None:
+    data = bytearray(SMALL[kind])
+    for place, value in edits:
+        data[int(place * len(data))] = value
+    garbled = _mended(bytes(data)) if mend else bytes(data)
+    try:
+        grey = decode(garbled)
+    except ImageRejected:
+        return
+    assert (grey.shape, grey.dtype) == ((SIZE, SIZE), np.uint8)
+
+
+def _mended(data: bytes) -> bytes:
+    """With right check sums, so that the damage gets past them."""
+    if not data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return data
+    mended, at = data[:8], 8
+    while at + 8 <= len(data):
+        length = struct.unpack_from(">I", data, at)[0]
+        if at + 12 + length > len(data):
+            return mended + data[at:]
+        mended += chunk(data[at + 4 : at + 8], data[at + 8 : at + 8 + length])
+        at += 12 + length
+    return mended + data[at:]
