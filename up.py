@@ -75,6 +75,10 @@ class Instance:
     ) -> None:
         self.stop()
 
+    def pids(self, name: str) -> list[int]:
+        """The processes of that name, such as `worker`, without their children."""
+        return [part.process.pid for part in self._parts if part.name.startswith(name) and part.process]
+
     def wait(self) -> None:
         """Return when the instance is told to stop."""
         self._stopping.wait()

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Iterator
 from itertools import chain
-from typing import Any
+from typing import Any, TypeAlias
 
 from flask import Request
 from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser
@@ -20,7 +20,7 @@ _LONGEST_NAME = 1024
 _ZIP_BEGINS = (b"PK\x03\x04", b"PK\x05\x06")
 
 
-_Event = MultipartSegment | bytes | None
+_Event: TypeAlias = MultipartSegment | bytes | None
 
 
 class Intake:

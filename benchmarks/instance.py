@@ -4,17 +4,22 @@ import socket
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
+from sqlalchemy import select
+
 import cxr
 import up
-from db import batches
+from api.client import Client
+from db import batches, queue
 from db.batches import Item
 from db.blobs import Blobs
 from db.database import Database
-from db.tables import BatchState, Lane
+from db.tables import Batch, BatchState, Lane
 from settings import Settings
 from training import shipped
 from worker.formats import MAGIC_BYTES, media_type
@@ -45,8 +50,8 @@ class Bench:
     """One instance and the ways of giving it work."""
 
     def __init__(self, settings: Settings, instance: up.Instance) -> None:
-        self.settings = replace(settings)
-        self.instance = instance
+        self.settings = settings
+        self._instance = instance
         self.database = Database(settings.database_url)
         self._blobs = Blobs(settings.blobs)
         self._tickets = Tickets(celery_app(settings), batch_size=settings.batch_size)
@@ -74,3 +79,40 @@ class Bench:
             if progress and progress.state == BatchState.COMPLETED and progress.finished_at:
                 return (progress.finished_at - progress.submitted_at).total_seconds()
             time.sleep(pause)
+
+    def send(self, paths: Sequence[Path], lane: Lane = Lane.ROUTINE) -> float:
+        """Send the files over HTTP as one batch, and return the seconds until its last row is finished."""
+        files = [(f"{number}-{path.name}", path) for number, path in enumerate(paths)]
+        start = time.time()
+        with Client(self._instance.url) as client:
+            batch_id = client.submit(files, urgent=lane == Lane.URGENT)["id"]
+        self.wait(batch_id, pause=0.005)
+        with self.database.read() as session:
+            finished = session.scalars(select(Batch.finished_at).where(Batch.id == batch_id)).one()
+        if finished is None:
+            raise AssertionError(batch_id)
+        return finished.timestamp() - start
+
+    def send_in_parts(self, paths: Sequence[Path], *, senders: int, parts: int) -> float:
+        """Send the files as several batches side by side, and return the seconds until the last row."""
+        size = -(-len(paths) // parts)
+        start = time.time()
+        with ThreadPoolExecutor(senders) as pool:
+            list(pool.map(self.send, [paths[first : first + size] for first in range(0, len(paths), size)]))
+        return time.time() - start
+
+    def queued(self) -> int:
+        with self.database.read() as session:
+            return sum(queue.waiting(session).values())
+
+    def api_bytes(self) -> int:
+        return _proportional(self._instance.pids("api"))
+
+    def worker_bytes(self) -> int:
+        return _proportional(self._instance.pids("worker"))
+
+
+def _proportional(pids: Sequence[int]) -> int:
+    """Memory of the processes and their children; what they share is counted once."""
+    families = [[psutil.Process(pid), *psutil.Process(pid).children(recursive=True)] for pid in pids]
+    return sum(process.memory_full_info().pss for family in families for process in family)

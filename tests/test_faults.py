@@ -6,7 +6,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -226,7 +226,7 @@ def test_several_machines_share_postgresql_a_broker_and_the_blobs(
     postgresql.drop(url)
 
 
-def machine(home: Path, front: Settings, more: Mapping[str, str]) -> subprocess.Popen[bytes]:
+def machine(home: Path, front: Settings, more: dict[str, str]) -> subprocess.Popen[bytes]:
     """A worker with a home of its own."""
     home.mkdir()
     environment = os.environ | front.environment() | {"CXR_HOME": str(home)} | more

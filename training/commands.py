@@ -1,7 +1,6 @@
 """The commands on models and images that need no server: train, evaluate, classify."""
 
 import json
-import os
 from pathlib import Path
 
 import click
@@ -16,6 +15,7 @@ from settings import Settings
 from terminal import NOTICE, answers, bar, fail, words
 from training import shipped
 from training.index import DataUnusable
+from worker import device
 
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
@@ -28,7 +28,7 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 @click.pass_obj
 def train(settings: Settings, folder: Path, epochs: int, seed: int, out: Path | None) -> None:
     """Train the CNN, evaluate it on the held-out fold, and register it as a new version."""
-    _quiet()
+    device.quiet()
     from training import runs  # noqa: PLC0415 - loads TensorFlow
     from training.fit import Config  # noqa: PLC0415
 
@@ -68,7 +68,7 @@ def train(settings: Settings, folder: Path, epochs: int, seed: int, out: Path | 
 def evaluate(settings: Settings, folder: Path, version: str | None, *, everything: bool, as_json: bool) -> None:
     """Evaluate a model on the held-out fold of a folder."""
     card, weights = _model(settings, version)
-    _quiet()
+    device.quiet()
     from training import runs  # noqa: PLC0415 - loads TensorFlow
 
     try:
@@ -105,7 +105,7 @@ def classify(settings: Settings, image: Path, version: str | None) -> None:
     except ImageRejected as rejected:
         fail(f"{image}: {rejected.code}: {CODES[rejected.code]}")
     card, weights = _model(settings, version)
-    _quiet()
+    device.quiet()
     with words.status("loading the model"):
         from worker.predictor import Decision, Predictor  # noqa: PLC0415 - loads TensorFlow
 
@@ -160,22 +160,6 @@ def _database(settings: Settings) -> Database | None:
         return None
     database = Database(url)
     return database if migrate.is_current(database) else None
-
-
-def _quiet() -> None:
-    """Load TensorFlow without the lines that its C++ part writes to stderr whatever the log level."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    words.file.flush()
-    kept = os.dup(2)
-    with Path(os.devnull).open("wb") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-        try:
-            import tensorflow as tf  # noqa: PLC0415
-
-            tf.constant(0)
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
 
 
 def _show(figures: dict[str, object]) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from pathlib import Path
 
 log = logging.getLogger(__name__)
 
@@ -21,3 +22,18 @@ def prepare() -> str:
     name = tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU") if gpus else "CPU"
     log.info("device %s, TensorFlow %s", name, tf.__version__)
     return str(name)
+
+
+def quiet() -> None:
+    """Load TensorFlow without the lines that its C++ part writes to stderr whatever the log level."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    kept = os.dup(2)
+    with Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            import tensorflow as tf  # noqa: PLC0415
+
+            tf.constant(0)
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)

@@ -2,11 +2,10 @@
 
 import io
 import logging
+import struct
 
 import numpy as np
-from libjpeg.utils import get_parameters as jpeg_parameters
 from numpy.typing import NDArray
-from openjpeg.utils import get_parameters as jpeg_2000_parameters
 from pydicom import Dataset, dcmread
 from pydicom.encaps import get_frame
 from pydicom.filereader import _read_file_meta_info, read_preamble
@@ -22,6 +21,10 @@ _LONGEST_IDENTIFIER = 64  # of a UID; an accession number has 16 characters
 _MOST_BITS = 16
 # What the greediest decoder takes for one sample: OpenJPEG's int32, and the result.
 _BYTES_PER_SAMPLE = 8
+
+_JPEG_2000_SIZE = struct.Struct(">8x4I")
+_JPEG_FRAMES = {0xFFC0, 0xFFC1, 0xFFC2, 0xFFC3, 0xFFF7}  # Huffman-coded ones, and that of JPEG-LS
+_FILL = 0xFFFF
 
 Grey = NDArray[np.uint8]
 
@@ -69,7 +72,7 @@ def _check(dataset: Dataset, max_pixels: int) -> None:
         raise ImageRejected("wrong_modality", "only CR, DX and RG are radiographs")
     rows, columns = int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0)
     frames = int(dataset.get("NumberOfFrames") or 1)
-    if rows < 1 or columns < 1 or frames < 1 or not dataset.get("PixelData"):
+    if min(rows, columns, frames) < 1 or dataset.SamplesPerPixel not in {1, 3} or not dataset.get("PixelData"):
         raise ImageRejected("truncated", "the data set holds no pixels")
     if rows * columns * frames > max_pixels:
         raise ImageRejected("too_large", f"{columns} x {rows} x {frames} pixels")
@@ -87,7 +90,7 @@ def _pixels(dataset: Dataset) -> NDArray[np.generic]:
     """Return what is stored, (rows, columns) or, in colour, (rows, columns, 3)."""
     _check_codestream(dataset)
     # pydicom turns a decoder's MemoryError into RuntimeError, so the memory is asked for here first.
-    samples = dataset.Rows * dataset.Columns * int(dataset.SamplesPerPixel)
+    samples = dataset.Rows * dataset.Columns * dataset.SamplesPerPixel
     np.empty(samples * _BYTES_PER_SAMPLE, np.uint8)
     return pixel_array(dataset, index=0)
 
@@ -98,10 +101,26 @@ def _check_codestream(dataset: Dataset) -> None:
     if not syntax.is_compressed or syntax == RLELossless:
         return
     frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
-    parameters = jpeg_2000_parameters if syntax in JPEG2000TransferSyntaxes else jpeg_parameters
-    inside = parameters(frame)
-    if (inside["rows"], inside["columns"]) != (dataset.Rows, dataset.Columns):
+    inside = _size_of_jpeg_2000(frame) if syntax in JPEG2000TransferSyntaxes else _size_of_jpeg(frame)
+    if inside != (dataset.Rows, dataset.Columns):
         raise ImageRejected("truncated", "the tags and the compressed image name different sizes")
+
+
+def _size_of_jpeg_2000(frame: bytes) -> tuple[int, int]:
+    """Rows and columns by the SIZ segment, the first one (ITU-T T.800, A.5.1)."""
+    right, bottom, left, top = _JPEG_2000_SIZE.unpack_from(frame)
+    return bottom - top, right - left
+
+
+def _size_of_jpeg(frame: bytes) -> tuple[int, int]:
+    """Rows and columns by the start of frame (ITU-T T.81, B.2.2); libjpeg's own answer decodes the image for it."""
+    at = 2
+    while True:
+        marker, length = struct.unpack_from(">HH", frame, at)
+        if marker in _JPEG_FRAMES:
+            rows, columns = struct.unpack_from(">HH", frame, at + 5)
+            return rows, columns
+        at += 1 if marker == _FILL else 2 + length
 
 
 def _from_colour(dataset: Dataset, stored: NDArray[np.generic]) -> Grey:

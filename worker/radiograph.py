@@ -71,7 +71,9 @@ def _decode_png(data: bytes) -> Grey:
     try:
         mode = "mono" if colour == _GREY else "rgb"
         pixels = decode_image_png_u8(data, (height, width), mode)
-    except Exception:  # noqa: BLE001 - kornia-rs raises plain Exception; Pillow then says what is wrong
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException:  # noqa: BLE001 - kornia-rs raises plain Exception, or panics; Pillow says what is wrong
         return _decode_with_pillow(data)
     return _shrink(Image.fromarray(pixels[..., 0] if colour == _GREY else pixels).convert("L"))
 

@@ -21,6 +21,9 @@ CODES: Final = {
 }
 
 
+_RUST_PANIC = "PanicException"  # what a decoder written in Rust raises; it can be imported from nowhere
+
+
 class ImageRejected(Exception):
     """The image cannot be classified; `code` is one of CODES, the message is for the log and has no patient data."""
 
@@ -47,6 +50,8 @@ def damage_rejected() -> Iterator[None]:
             yield
     except (ImageRejected, MemoryError):
         raise
-    except Exception as error:
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != _RUST_PANIC:
+            raise
         # The error's own words may quote the file, so only its type is told.
         raise ImageRejected("truncated", f"the data cannot be read: {type(error).__name__}") from error

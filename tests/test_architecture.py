@@ -1,0 +1,42 @@
+"""The rooms and the arrows between them: api -> worker -> db, training -> worker -> db, never back."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ROOMS = {"api", "worker", "db", "training"}
+ALLOWED = {"api": {"worker", "db"}, "training": {"worker", "db"}, "worker": {"db"}, "db": set[str]()}
+LONGEST_FILE = 250
+
+
+def imported(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module.split(".")[0]
+
+
+@pytest.mark.parametrize("room", sorted(ROOMS))
+def test_no_arrow_goes_back(room: str) -> None:
+    for path in (ROOT / room).rglob("*.py"):
+        wrong = set(imported(path)) & ROOMS - ALLOWED[room] - {room}
+        assert not wrong, f"{path.relative_to(ROOT)} imports {wrong}"
+
+
+def test_the_web_application_does_not_load_tensorflow() -> None:
+    program = "import api, api.app, api.server, sys; assert not {'tensorflow', 'keras', 'numpy'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT)
+
+
+def test_every_file_says_what_it_is_and_is_one_idea() -> None:
+    for room in [*ROOMS, "benchmarks"]:
+        for path in (ROOT / room).rglob("*.py"):
+            text = path.read_text()
+            assert ast.get_docstring(ast.parse(text)) or not text, f"{path} has no first line"
+            assert len(text.splitlines()) <= LONGEST_FILE, f"{path} is too long"

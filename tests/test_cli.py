@@ -1,0 +1,114 @@
+"""The command line, as a person or a script uses it."""
+
+import csv
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.service import Service, free_port
+from training import phantoms
+
+CXR = Path(sys.executable).with_name("cxr")
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six phantoms in all formats, and a file that is no image."""
+    directory = tmp_path_factory.mktemp("phantoms")
+    phantoms.write(directory, count=6, seed=3)
+    (directory / "notes.txt").write_text("no image")
+    return directory
+
+
+def cxr(*words: object, home: Path, **more: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"CXR_HOME": str(home), "COLUMNS": "160"} | more
+    return subprocess.run(
+        [CXR, *map(str, words)], env=environment, capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+@pytest.fixture
+def run(service: Service) -> Callable[..., subprocess.CompletedProcess[str]]:
+    return lambda *words: cxr(*words, home=service.settings.home)
+
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def test_a_folder_goes_in_and_a_table_comes_out(run: Run, folder: Path, tmp_path: Path) -> None:
+    submitted = run("submit", folder, "--wait", "--synthetic")
+    assert submitted.returncode == 0, submitted.stderr
+    assert "not a medical device" in submitted.stdout
+    assert "SYNTHETIC" in submitted.stdout
+    assert "1 files are left out" in submitted.stderr
+    fetched = run("results", "-o", tmp_path / "out.csv")
+    assert fetched.returncode == 0
+    rows = list(csv.DictReader((tmp_path / "out.csv").read_text().splitlines()))
+    assert [row["custom_id"] for row in rows] == sorted(str(path) for path in folder.iterdir() if path.suffix != ".txt")
+    assert {row["state"] for row in rows} == {"classified"}
+
+
+def test_a_batch_with_a_rejected_image_ends_with_1(run: Run, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n and then nothing")
+    submitted = run("submit", next(folder.glob("*.png")), tmp_path / "bad.png", "--wait")
+    assert submitted.returncode == 1
+    assert "truncated" in submitted.stdout
+
+
+def test_without_wait_the_id_is_all_that_is_printed(run: Run, folder: Path) -> None:
+    batch_id = run("submit", folder).stdout.strip()
+    assert batch_id.startswith("batch_")
+    assert batch_id in run("status", batch_id).stdout
+    assert batch_id in run("status").stdout
+
+
+def test_one_image_is_classified_by_its_path_without_a_server(folder: Path, tmp_path: Path) -> None:
+    answer = cxr("classify", next(folder.glob("*.dcm")), home=tmp_path)
+    assert answer.returncode == 0, answer.stderr
+    assert [line.split(":")[0] for line in answer.stdout.splitlines()] == ["label", "probability", "model"]
+    assert list(tmp_path.iterdir()) == []  # asking leaves nothing behind
+
+
+def test_one_image_and_the_service_give_the_same_number(run: Run, folder: Path) -> None:
+    image = next(folder.glob("*.png"))
+    alone = run("classify", image).stdout.split("probability: ")[1].split()[0]
+    run("submit", image, "--wait")
+    served = next(csv.DictReader(run("results").stdout.splitlines()))["probability"]
+    assert float(alone) == pytest.approx(float(served), abs=1e-5)
+
+
+def test_an_unreadable_image_is_named_with_its_code(folder: Path, tmp_path: Path) -> None:
+    answer = cxr("classify", folder / "notes.txt", home=tmp_path)
+    assert answer.returncode == 1
+    assert "unsupported_type" in answer.stderr
+
+
+def test_the_audit_is_verified(run: Run) -> None:
+    answer = run("audit", "verify")
+    assert (answer.returncode, "the audit holds" in answer.stdout) == (0, True)
+
+
+def test_the_champion_is_listed(run: Run) -> None:
+    assert "champion" in run("models").stdout
+
+
+def test_without_a_server_the_error_says_what_to_do(tmp_path: Path) -> None:
+    answer = cxr("status", home=tmp_path, CXR_PORT=str(free_port()))
+    assert answer.returncode == 1
+    assert "cxr up" in answer.stderr
+
+
+def test_an_unknown_batch_is_an_error(run: Run) -> None:
+    answer = run("results", "batch_unknown")
+    assert answer.returncode == 1
+    assert "batch_unknown" in answer.stderr
+
+
+def test_a_setting_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    answer = cxr("status", home=tmp_path, CXR_BATCH_SIZE="many")
+    assert answer.returncode == 1
+    assert "CXR_BATCH_SIZE" in answer.stderr

@@ -1,0 +1,173 @@
+"""The documents say what there is, and nothing that is gone."""
+
+import ast
+import re
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from apiflask import APIFlask
+
+import cxr
+from api import app
+from settings import Settings
+from worker.rejection import CODES
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("training/shipped/*.md")])
+NAMED = [document.relative_to(ROOT).as_posix() for document in DOCUMENTS]
+
+
+def text(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def section(name: str, heading: str) -> str:
+    """Everything from a heading of the second level to the next."""
+    found = re.search(rf"^## {re.escape(heading)}\n(.*?)(?=^## |\Z)", text(name), re.MULTILINE | re.DOTALL)
+    assert found, f"{name} has no heading {heading}"
+    return found[1]
+
+
+def rows(table: str) -> list[list[str]]:
+    """The cells of every row that begins with something in backticks."""
+    return [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("| `")]
+
+
+def first_column(table: str) -> list[str]:
+    return [word for row in rows(table) for word in re.findall(r"`([^`]+)`", row[0])]
+
+
+@pytest.fixture(scope="module")
+def application(tmp_path_factory: pytest.TempPathFactory) -> APIFlask:
+    return app.create_app(Settings.from_environment({"CXR_HOME": str(tmp_path_factory.mktemp("home"))}))
+
+
+# Settings
+
+
+def test_every_setting_is_documented_with_its_words_and_default() -> None:
+    documented = {row[0].strip("`"): row[1:] for row in rows(text("docs/settings.md"))}
+    assert list(documented) == [spec.metadata["name"] for spec in fields(Settings)]
+    for spec in fields(Settings):
+        default, words = documented[spec.metadata["name"]]
+        assert words == spec.metadata["words"]
+        if spec.default not in {"", Path()}:
+            assert default == f"`{spec.default}`"
+
+
+# Commands
+
+
+def commands(group: click.Group, path: str = "cxr") -> Iterator[tuple[str, click.Command]]:
+    yield path, group
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{path} {name}")
+        else:
+            yield f"{path} {name}", command
+
+
+def spellings(command: click.Command) -> set[str]:
+    context = click.Context(command, help_option_names=["-h", "--help"] if command is cxr.main else [])
+    options = [option for option in command.get_params(context) if isinstance(option, click.Option)]
+    return {spelling for option in options for spelling in option.opts}
+
+
+LEAVES = dict(pair for pair in commands(cxr.main) if pair[1] is cxr.main or not isinstance(pair[1], click.Group))
+
+
+def test_every_command_is_documented_and_none_that_is_gone() -> None:
+    headings = re.findall(r"^## (.+)$", text("docs/commands.md"), re.MULTILINE)
+    assert sorted(headings) == sorted(LEAVES)
+
+
+@pytest.mark.parametrize("command", LEAVES)
+def test_every_option_is_documented_and_none_that_is_gone(command: str) -> None:
+    assert set(first_column(section("docs/commands.md", command))) == spellings(LEAVES[command])
+
+
+# The API
+
+
+def test_every_call_is_documented_and_none_that_is_gone(application: APIFlask) -> None:
+    served = {
+        f"{method} " + re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
+        for rule in application.url_map.iter_rules()
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+        if rule.endpoint != "static"
+    }
+    assert set(first_column(section("docs/integrating.md", "Calls"))) == served
+
+
+def raised() -> Iterator[tuple[str, int]]:
+    """(code, status) of every Problem that the API makes."""
+    for module in sorted(ROOT.glob("api/*.py")):
+        for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) == "Problem":
+                status, code = node.args[:2]
+                assert isinstance(status, ast.Constant), f"{module.name}:{node.lineno}: a status is a plain number"
+                assert isinstance(code, ast.Constant), f"{module.name}:{node.lineno}: a code is a plain word"
+                assert isinstance(status.value, int)
+                yield str(code.value), status.value
+
+
+def answered(application: APIFlask) -> Iterator[tuple[str, int]]:
+    """(code, status) where no view of ours was reached, or one failed."""
+    client = application.test_client()
+    asked: tuple[Any, ...] = (
+        client.get("/nowhere"),
+        client.delete("/v1/batches"),
+        client.get("/v1/batches?limit=0"),
+        client.get("/v1/batches"),  # there are no tables
+    )
+    for answer in asked:
+        yield answer.json["code"], answer.status_code
+
+
+def test_every_problem_is_documented_and_none_that_is_gone(application: APIFlask) -> None:
+    documented = {
+        (row[0].strip("`"), int(status))
+        for row in rows(section("docs/integrating.md", "Errors"))
+        for status in row[1].split(", ")
+    }
+    assert documented == {*raised(), *answered(application)}
+
+
+def test_every_code_of_an_image_is_documented_in_its_own_words() -> None:
+    documented = {row[0].strip("`"): row[1] for row in rows(section("docs/integrating.md", "Codes of images"))}
+    assert documented == dict(CODES)
+
+
+# Every document
+
+
+def anchors(document: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", document.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_every_relative_link_leads_somewhere(name: str) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", text(name)):
+        target, _, anchor = link.partition("#")
+        if "://" in target:
+            continue
+        document = (ROOT / name).parent / target if target else ROOT / name
+        assert document.exists(), link
+        assert not anchor or anchor in anchors(document), link
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_no_document_names_a_path_of_somebodys_machine(name: str) -> None:
+    assert re.findall(r"(?<![\w.}])/(?:work|root|home|Users|tmp|var|etc)/\S*", text(name)) == []
+
+
+def test_the_readme_names_the_two_commands() -> None:
+    targets = re.findall(r"^([a-z]+):", text("Makefile"), re.MULTILINE)
+    for command in ("run", "test"):
+        assert command in targets
+        assert f"    make {command}" in text("README.md")
