@@ -43,7 +43,7 @@ def png(pixels: NDArray[Any], depth: int, colour: int, *extra: tuple[bytes, byte
     height, width = CHEST.shape
     rows = pixels.reshape(height, -1)
     lines = (
-        b"".join(b"\0" + row.tobytes() for y, x, dy, dx in _ADAM7 for row in _every(rows, y, x, dy, dx, width))
+        b"".join(b"\0" + row.tobytes() for offsets in _ADAM7 for row in _every(rows, width, *offsets))
         if interlaced
         else b"".join(b"\0" + row.tobytes() for row in rows)
     )
@@ -55,8 +55,8 @@ def png(pixels: NDArray[Any], depth: int, colour: int, *extra: tuple[bytes, byte
 _ADAM7 = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)]
 
 
-def _every(rows: NDArray[Any], y: int, x: int, dy: int, dx: int, width: int) -> NDArray[Any]:
-    height = len(rows)
+def _every(rows: NDArray[Any], width: int, *offsets: int) -> NDArray[Any]:
+    height, (y, x, dy, dx) = len(rows), offsets
     return rows.reshape(height, width, -1)[y::dy, x::dx].reshape(len(range(y, height, dy)), -1)
 
 

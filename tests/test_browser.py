@@ -1,0 +1,89 @@
+"""The pages in a real browser: what a radiology department sees."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.service import Service
+from training import phantoms
+
+Radiograph = Callable[[int], bytes]
+PATIENCE_MS = 60_000
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        if os.environ.get("CI"):
+            pytest.fail("no chromium: .ci/run installs it")
+        pytest.skip("no chromium on this machine")
+    with sync_playwright() as playwright:
+        options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+        started = playwright.chromium.launch(executable_path=chromium, args=options)
+        yield started
+        started.close()
+
+
+@pytest.fixture(params=[1280, 390])
+def page(request: pytest.FixtureRequest, browser: Browser) -> Iterator[Page]:
+    """An empty page, as wide as a desk and as a telephone."""
+    context = browser.new_context(viewport={"width": request.param, "height": 900})
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE_MS)
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    yield page
+    context.close()
+    assert [error for error in errors if "422" not in error] == []
+
+
+def fits(page: Page) -> bool:
+    return bool(page.evaluate("document.documentElement.scrollWidth <= innerWidth"))
+
+
+def test_files_are_submitted_and_the_page_moves_to_the_end(service: Service, page: Page, tmp_path: Path) -> None:
+    files = phantoms.write(tmp_path, count=5, seed=1)
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"\x89PNG\r\n\x1a\n and then nothing")
+    page.goto(service.instance.url)
+    page.locator("input[type=file]").set_input_files([*files, broken])
+    page.get_by_role("button", name="Submit").click()
+    expect(page.locator("h1")).to_contain_text("partial", timeout=PATIENCE_MS)
+    expect(page.locator("tbody tr")).to_have_count(6)
+    expect(page.locator("tbody")).to_contain_text("truncated")
+    expect(page.get_by_role("note")).to_contain_text("not a medical device")
+    assert fits(page)
+    _picture(page, "batch")
+
+
+def test_the_start_page_lists_the_batches(service: Service, page: Page, radiograph: Radiograph) -> None:
+    batch_id = service.submit({"a.png": radiograph(1)})
+    page.goto(service.instance.url)
+    row = page.locator("tbody tr", has_text=batch_id.removeprefix("batch_"))
+    expect(row).to_contain_text("all classified", timeout=PATIENCE_MS)
+    assert fits(page)
+    _picture(page, "start")
+
+
+def test_what_is_no_image_is_refused_in_words(service: Service, page: Page, tmp_path: Path) -> None:
+    notes = tmp_path / "notes.txt"
+    notes.write_text("no image")
+    page.goto(service.instance.url)
+    page.locator("input[type=file]").set_input_files(notes)
+    with page.expect_response("**/v1/batches*") as answer:
+        page.get_by_role("button", name="Submit").click()
+    assert answer.value.status == 422
+    expect(page.locator("output")).to_contain_text("None of the files is a PNG, JPEG or DICOM image")
+
+
+def _picture(page: Page, name: str) -> None:
+    """Keep a screenshot where CXR_PICTURES names a directory, to be looked at."""
+    directory = os.environ.get("CXR_PICTURES")
+    if directory and page.viewport_size:
+        page.screenshot(path=Path(directory) / f"{name}-{page.viewport_size['width']}.png")
