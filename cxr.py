@@ -1,5 +1,6 @@
 """The command line: `cxr`."""
 
+import contextlib
 import logging
 import signal
 import tempfile
@@ -133,10 +134,10 @@ def up_(settings: Settings, images: Path | None, *, demo: bool) -> None:
 def _demonstrate(settings: Settings) -> None:
     from training import phantoms  # noqa: PLC0415
 
-    with tempfile.TemporaryDirectory() as directory:
+    with tempfile.TemporaryDirectory() as directory, contextlib.chdir(directory):
         words.print("demonstration: synthetic radiographs, drawn by code; their numbers mean nothing")
-        phantoms.write(Path(directory), count=_DEMONSTRATION, seed=1)
-        _classify(settings, Path(directory), synthetic=True)
+        phantoms.write(Path(), count=_DEMONSTRATION, seed=1)
+        _classify(settings, Path(), synthetic=True)
 
 
 def _classify(settings: Settings, folder: Path, *, synthetic: bool) -> None:

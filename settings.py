@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
+_LEASE_OVER_DECODE = 3
 _LONGEST_SOCKET_PATH = 100  # of 108 bytes in Linux, 104 in macOS
 
 
@@ -58,7 +59,11 @@ class Settings:
         given.setdefault("database_url", f"sqlite:///{home / 'cxr.db'}")
         given.setdefault("redis_url", f"redis+socket://{_socket(home)}")
         given.setdefault("blobs", home / "blobs")
-        return cls(**given)
+        settings = cls(**given)
+        if settings.lease_seconds < _LEASE_OVER_DECODE * settings.decode_seconds:
+            words = f"CXR_LEASE_SECONDS must be at least {_LEASE_OVER_DECODE} times CXR_DECODE_SECONDS"
+            raise SettingInvalid(f"{words}, or a slow image loses its lease while it is decoded")
+        return settings
 
     def environment(self) -> dict[str, str]:
         """The same settings as environment variables, for a child process."""

@@ -3,7 +3,7 @@
 from typing import Any
 
 from apiflask import APIFlask
-from flask import request
+from flask import Response, request
 
 from api import batches, health, pages, problems
 from api.wiring import Parts
@@ -31,6 +31,7 @@ def create_app(settings: Settings) -> APIFlask:
     )
     problems.register(app)
     app.before_request(_refuse_other_sites)
+    app.after_request(_keep_out_of_caches)
     for module in (batches, health, pages):
         app.register_blueprint(module.blueprint)
     app.spec_processor(_describe_upload)
@@ -41,6 +42,13 @@ def _refuse_other_sites() -> None:
     """A page that someone opens elsewhere must not submit to the server on this machine; browsers say so."""
     if request.method != "GET" and request.headers.get("Sec-Fetch-Site", "none") not in {"none", "same-origin"}:
         raise problems.Problem(403, "cross_site", "Submit from this server's own page, or without a browser.")
+
+
+def _keep_out_of_caches(response: Response) -> Response:
+    """Answers name findings; only the page's own style and script may be kept by a browser."""
+    if request.endpoint != "static":
+        response.headers["Cache-Control"] = "no-store"
+    return response
 
 
 def _describe_upload(spec: Any) -> Any:

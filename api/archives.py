@@ -7,7 +7,9 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from api.problems import Problem
 from settings import Settings
@@ -34,12 +36,20 @@ _DAMAGE = (
 
 def entries(path: Path, settings: Settings) -> Iterator[tuple[str, Iterator[bytes]]]:
     """Yield (name, data) of every file in the archive, each to be read before the next. Raises Problem."""
-    try:
-        with _Spool(path, settings.max_images) as spool, zipfile.ZipFile(spool) as archive:
+    with _Spool(path, settings.max_images) as spool:
+        with _damage_refused():
+            archive = zipfile.ZipFile(spool)
+        with archive:
             files = [entry for entry in archive.infolist() if not entry.is_dir()]
             _check(files, settings)
             for entry in files:
                 yield entry.filename, _read(archive, entry, settings)
+
+
+@contextmanager
+def _damage_refused() -> Iterator[None]:
+    try:
+        yield
     except _DAMAGE as error:
         if isinstance(error, OSError) and error.errno not in {None, errno.EINVAL}:
             raise  # the disk, not the archive
@@ -76,9 +86,17 @@ def _check(files: list[zipfile.ZipInfo], settings: Settings) -> None:
 
 def _read(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, settings: Settings) -> Iterator[bytes]:
     size, most = 0, max(_RATIO_COUNTS_FROM, entry.compress_size * _HIGHEST_RATIO)
-    with archive.open(entry) as data:
-        while chunk := data.read(_CHUNK):
+    with _damage_refused():
+        data = archive.open(entry)
+    with data:
+        while chunk := _next(data):
             size += len(chunk)
             if size > min(most, settings.max_batch_bytes):
                 raise Problem(413, "zip_bomb", "The zip holds a file that grows beyond measure.")
             yield chunk
+
+
+def _next(data: IO[bytes]) -> bytes:
+    # Not around the yield: what the reader of the chunk raises is no damage to the zip.
+    with _damage_refused():
+        return data.read(_CHUNK)

@@ -75,9 +75,12 @@ def results(settings: Settings, batch: str | None, output: Path | None, *, parti
             for text in client.results_csv(chosen, partial=partial):
                 sys.stdout.write(text)
             return
-        with words.status(f"fetching {chosen}"), output.open("w", encoding="utf-8", newline="") as file:
-            for text in client.results_csv(chosen, partial=partial):
-                file.write(text)
+        unfinished = output.with_name(f".{output.name}.part")  # an old file stays until the new one is whole
+        with words.status(f"fetching {chosen}"), _removed_after(unfinished):
+            with unfinished.open("w", encoding="utf-8", newline="") as file:
+                for text in client.results_csv(chosen, partial=partial):
+                    file.write(text)
+            unfinished.replace(output)
     words.print(f"results of {chosen} written to {output}", markup=False)
 
 
@@ -149,6 +152,14 @@ def _escaped(text: str) -> str:
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text).replace(
         "[", r"\["
     )
+
+
+@contextmanager
+def _removed_after(path: Path) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
 
 
 @contextmanager

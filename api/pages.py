@@ -33,12 +33,12 @@ def start() -> str:
 
 @blueprint.get("/batches/<batch_id>")
 def batch(batch_id: str) -> str:
-    after = request.args.get("after", default=0, type=int)
+    after = max(request.args.get("after", default=0, type=int), 0)
     with parts().database.read() as session:
         progress = batches.progress(session, batch_id)
         if progress is None:
             raise Problem(404, "batch_unknown", "There is no batch of this id.")
-        lines = list(batches.lines(session, batch_id, after=max(after, 0), limit=_IMAGES + 1))
+        lines = list(batches.lines(session, batch_id, after=after, limit=_IMAGES + 1))
     return render_template(
         "batch.html",
         batch=progress,

@@ -2,21 +2,12 @@
 
 from typing import Any
 
-from apiflask import APIFlask
+from apiflask import APIFlask, HTTPError
 from flask import Response, current_app, json, request
-from werkzeug.exceptions import HTTPException
 
 _TYPE = "application/problem+json"
 
-_CODES = {
-    400: "bad_request",
-    404: "not_found",
-    405: "method_not_allowed",
-    406: "not_acceptable",
-    413: "too_large",
-    415: "unsupported_media_type",
-    500: "internal_error",
-}
+_CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 422: "invalid_request"}
 
 
 class Problem(Exception):
@@ -33,11 +24,8 @@ class Problem(Exception):
 
 def register(app: APIFlask) -> None:
     app.register_error_handler(Problem, _answer)
-    app.register_error_handler(HTTPException, _from_http)
     app.register_error_handler(Exception, _from_bug)
-    app.error_processor(
-        lambda error: (_body(error.status_code, "invalid_request", str(error.message)), error.status_code)
-    )
+    app.error_processor(_from_http)
 
 
 def _answer(problem: Problem) -> Response:
@@ -46,14 +34,16 @@ def _answer(problem: Problem) -> Response:
     )
     if problem.status in {429, 503, 507}:
         response.headers["Retry-After"] = "30"
-    # What was not read of the body must not be taken for the next request.
-    response.headers["Connection"] = "close"
     return response
 
 
-def _from_http(error: HTTPException) -> Response:
-    status = error.code or 500
-    return _response(status, _body(status, _CODES.get(status, "error"), error.description or ""))
+def _from_http(error: HTTPError) -> Response:
+    """Flask's own errors, and queries that APIFlask found wrong: `detail` then names the fields."""
+    fields = error.detail.get("query", error.detail) if isinstance(error.detail, dict) else {}
+    words = [f"{name}: {', '.join(map(str, told))}" for name, told in fields.items()] or [str(error.message)]
+    return _response(
+        error.status_code, _body(error.status_code, _CODES.get(error.status_code, "error"), "; ".join(words))
+    )
 
 
 def _from_bug(error: Exception) -> Response:

@@ -45,6 +45,7 @@ class Intake:
         with self._delivery.open() as spool:
             for chunk in self._counted(data):
                 spool.write(chunk)
+            self._received -= spool.size  # what counts is what was packed
             for name, entry in archives.entries(spool.path, self._settings):
                 self._add_image(name, entry)
 

@@ -9,6 +9,7 @@ from db.clock import now
 from db.tables import Worker
 
 SILENT_SECONDS = 120
+_FORGOTTEN_SECONDS = 24 * 3600
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,11 @@ def beat(session: Session, worker: str, *, device: str, problem: str | None) -> 
 
 def leave(session: Session, worker: str) -> None:
     session.execute(delete(Worker).where(Worker.id == worker))
+
+
+def forget(session: Session) -> None:
+    """Drop the rows of workers that were killed long ago."""
+    session.execute(delete(Worker).where(Worker.seen_at < now(-_FORGOTTEN_SECONDS)))
 
 
 def signs(session: Session) -> list[Sign]:

@@ -25,7 +25,8 @@ Radiograph = Callable[[int], bytes]
 
 
 def settings(home: Path, **more: str) -> Settings:
-    given = {"CXR_HOME": str(home), "CXR_PORT": str(free_port()), "CXR_LEASE_SECONDS": "5", "CXR_SWEEP_SECONDS": "1"}
+    given = {"CXR_HOME": str(home), "CXR_PORT": str(free_port()), "CXR_SWEEP_SECONDS": "1"}
+    given |= {"CXR_LEASE_SECONDS": "6", "CXR_DECODE_SECONDS": "2"}
     made = Settings.from_environment(given | more)
     cxr.bring_up_to_date(made)
     return made

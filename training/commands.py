@@ -24,7 +24,9 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 @click.option("--data", "folder", type=_FOLDER, required=True, help="Folder of CLASS/images and CLASS/masks.")
 @click.option("--epochs", type=click.IntRange(min=1), default=40, show_default=True, help="At most; it may stop early.")
 @click.option("--seed", type=int, default=7, show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), help="Keep weights, card and plots there too.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Keep weights, card and plots there, not in CXR_HOME/runs."
+)
 @click.pass_obj
 def train(settings: Settings, folder: Path, epochs: int, seed: int, out: Path | None) -> None:
     """Train the CNN, evaluate it on the held-out fold, and register it as a new version."""

@@ -21,7 +21,7 @@ async function submit(event) {
   for (const file of form.elements.images.files) body.append("images", file);
   said.textContent = "Sending…";
   try {
-    const lane = form.elements.urgent.checked ? "urgent" : "routine";
+    const lane = document.getElementById("urgent").checked ? "urgent" : "routine";
     const answer = await fetch(`${form.action}?lane=${lane}`, { method: "POST", body });
     const told = await answer.json();
     if (!answer.ok) throw new Error(told.detail);

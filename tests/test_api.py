@@ -1,0 +1,92 @@
+"""The API's manners: every error is problem+json, the document describes what is served."""
+
+import io
+from pathlib import Path
+
+import pytest
+from flask.testing import FlaskClient
+
+import cxr
+from api.app import create_app
+from settings import Settings
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> FlaskClient:
+    """The application without a broker: what it answers must not depend on one."""
+    settings = Settings.from_environment({"CXR_HOME": str(tmp_path_factory.mktemp("home"))})
+    cxr.bring_up_to_date(settings)
+    return create_app(settings).test_client()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/nowhere", 404, "not_found"),
+        ("PUT", "/v1/batches", 405, "method_not_allowed"),
+        ("GET", "/v1/batches/none", 404, "batch_unknown"),
+        ("GET", "/v1/batches/none/results.csv", 404, "batch_unknown"),
+        ("GET", "/v1/batches?limit=many", 422, "invalid_request"),
+        ("POST", "/v1/batches?lane=fast", 422, "invalid_request"),
+        ("POST", "/v1/batches", 415, "unsupported_media_type"),
+        ("GET", "/batches/none", 404, "batch_unknown"),
+    ],
+)
+def test_every_error_is_a_problem_with_a_code(
+    client: FlaskClient, method: str, path: str, status: int, code: str
+) -> None:
+    answer = client.open(path, method=method)
+    assert (answer.status_code, answer.content_type) == (status, "application/problem+json")
+    told = answer.get_json()
+    assert (told["status"], told["code"]) == (status, code)
+    assert told["detail"]
+    assert told["retryable"] is False
+
+
+def test_a_wrong_query_is_named(client: FlaskClient) -> None:
+    assert "limit" in client.get("/v1/batches?limit=0").get_json()["detail"]
+
+
+def test_it_is_ready_without_a_worker_and_says_so(client: FlaskClient) -> None:
+    assert client.get("/readyz").get_json() == {"ready": True, "problems": [], "workers": 0}
+    assert client.get("/livez").status_code == 200
+
+
+def test_it_is_not_ready_with_other_tables(tmp_path: Path) -> None:
+    settings = Settings.from_environment({"CXR_HOME": str(tmp_path)})
+    answer = create_app(settings).test_client().get("/readyz")
+    assert answer.status_code == 503
+    assert "cxr migrate" in answer.get_json()["problems"][0]
+
+
+def test_limits_are_published(client: FlaskClient) -> None:
+    limits = client.get("/v1/limits").get_json()
+    assert (limits["images_per_batch"], limits["bytes_per_image"]) == (5_000, 50_000_000)
+
+
+def test_findings_are_kept_out_of_caches(client: FlaskClient) -> None:
+    assert client.get("/v1/batches").headers["Cache-Control"] == "no-store"
+
+
+def test_the_document_names_every_route(client: FlaskClient) -> None:
+    document = client.get("/openapi.json").get_json()
+    assert document["openapi"].startswith("3.1")
+    served = {str(rule) for rule in client.application.url_map.iter_rules() if str(rule).startswith("/v1/")}
+    assert {path.replace("{", "<").replace("}", ">") for path in document["paths"] if path.startswith("/v1/")} == served
+    assert set(document["paths"]["/v1/batches"]["post"]["requestBody"]["content"]) == {
+        "multipart/form-data",
+        "application/zip",
+    }
+
+
+def test_pages_of_batches_follow_a_cursor(client: FlaskClient) -> None:
+    for number in range(3):
+        png = b"\x89PNG\r\n\x1a\n" + bytes([number])
+        sent = client.post("/v1/batches", data={"images": (io.BytesIO(png), "a.png")})
+        assert sent.status_code == 202
+    first = client.get("/v1/batches?limit=2").get_json()
+    second = client.get(f"/v1/batches?limit=2&after={first['after']}").get_json()
+    assert (len(first["data"]), first["has_more"]) == (2, True)
+    assert (len(second["data"]), second["has_more"]) == (1, False)
+    ids = [batch["id"] for batch in first["data"] + second["data"]]
+    assert ids == sorted(ids, reverse=True)
