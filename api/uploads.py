@@ -30,7 +30,7 @@ class Intake:
         self._delivery = delivery
         self._settings = settings
         self._names: set[str] = set()
-        self._received = 0
+        self._taken = 0
         self.items: list[Item] = []
 
     def add(self, name: str, data: Iterator[bytes]) -> None:
@@ -43,9 +43,9 @@ class Intake:
 
     def add_zip(self, data: Iterator[bytes]) -> None:
         with self._delivery.open() as spool:
-            for chunk in self._counted(data):
+            for chunk in data:
                 spool.write(chunk)
-            self._received -= spool.size  # what counts is what was packed
+            self._taken -= spool.size  # what counts is what was packed
             for name, entry in archives.entries(spool.path, self._settings):
                 self._add_image(name, entry)
 
@@ -77,9 +77,10 @@ class Intake:
             raise Problem(413, "too_many_images", f"A batch holds at most {limit} images; send several batches.")
 
     def _counted(self, data: Iterable[bytes]) -> Iterator[bytes]:
+        """What comes out of an archive counts like what comes in."""
         for chunk in data:
-            self._received += len(chunk)
-            if self._received > self._settings.max_batch_bytes:
+            self._taken += len(chunk)
+            if self._taken > self._settings.max_batch_bytes:
                 raise _too_large(self._settings)
             yield chunk
 
@@ -94,7 +95,7 @@ def receive(request: Request, blobs: Blobs, delivery: Delivery, settings: Settin
     if request.mimetype == "multipart/form-data":
         _receive_parts(request, intake, settings)
     elif request.mimetype == "application/zip":
-        intake.add_zip(_chunks(request))
+        intake.add_zip(_chunks(request, settings))
     else:
         raise Problem(415, "unsupported_media_type", "Send multipart/form-data with files, or application/zip.")
     if not intake.items:
@@ -111,7 +112,7 @@ def _receive_parts(request: Request, intake: Intake, settings: Settings) -> None
         raise Problem(400, "malformed_body", "The Content-Type names no boundary.")
     try:
         parser = PushMultipartParser(boundary, max_segment_count=settings.max_images + 1)
-        events = _events(parser, request)
+        events = _events(parser, _chunks(request, settings))
         for segment in events:
             if not isinstance(segment, MultipartSegment) or segment.filename is None:
                 raise Problem(400, "malformed_body", "A part has no file name; options go into the query.")
@@ -122,8 +123,8 @@ def _receive_parts(request: Request, intake: Intake, settings: Settings) -> None
         raise Problem(400, "malformed_body", "The multipart body is cut off or malformed; send it again.") from error
 
 
-def _events(parser: PushMultipartParser, request: Request) -> Iterator[_Event]:
-    for chunk in _chunks(request):
+def _events(parser: PushMultipartParser, chunks: Iterator[bytes]) -> Iterator[_Event]:
+    for chunk in chunks:
         yield from parser.parse(chunk)
     parser.close()
 
@@ -137,8 +138,13 @@ def _until_end(events: Iterator[_Event]) -> Iterator[bytes]:
             yield event
 
 
-def _chunks(request: Request) -> Iterator[bytes]:
+def _chunks(request: Request, settings: Settings) -> Iterator[bytes]:
+    """The body as it comes, counted: also what stands before, between and after the files."""
+    received = 0
     while chunk := request.stream.read(_CHUNK):
+        received += len(chunk)
+        if received > settings.max_batch_bytes:
+            raise _too_large(settings)
         yield chunk
 
 
