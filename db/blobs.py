@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from threading import BoundedSemaphore
 from typing import BinaryIO, Self
 
 # Two are enough to keep a disk's journal busy while the next bytes arrive.
 _SYNCERS = 2
+_WAITING = 64  # files that are open at once, whatever the batch
 
 
 class Blobs:
@@ -21,6 +23,7 @@ class Blobs:
         self.root = root
         self._incoming = root / "incoming"
         self._syncers = ThreadPoolExecutor(_SYNCERS, thread_name_prefix="fsync")
+        self._places = BoundedSemaphore(_WAITING)
 
     def path(self, sha256: str) -> Path:
         return self.root / sha256[:2] / sha256
@@ -70,15 +73,18 @@ class Blobs:
 
     def sync(self, temporary: Path, file: BinaryIO, sha256: str) -> Future[None]:
         """Make one finished temporary file permanent, in the background."""
+        self._places.acquire()
         return self._syncers.submit(self._keep, temporary, file, sha256)
 
     def _keep(self, temporary: Path, file: BinaryIO, sha256: str) -> None:
-        with file:
-            file.flush()
-            os.fsync(file.fileno())
-        target = self.path(sha256)
-        target.parent.mkdir(exist_ok=True)
-        temporary.replace(target)
+        try:
+            with file:
+                os.fsync(file.fileno())
+            target = self.path(sha256)
+            target.parent.mkdir(exist_ok=True)
+            temporary.replace(target)
+        finally:
+            self._places.release()
 
 
 class BlobDamaged(Exception):

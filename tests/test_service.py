@@ -133,28 +133,21 @@ def test_a_second_instance_of_the_same_home_is_refused(service: Service) -> None
 
 
 def test_sigterm_ends_every_process(tmp_path: Path) -> None:
-    marked = {"CXR_HOME": str(tmp_path), "CXR_PORT": str(free_port()), "CXR_TEST_MARK": str(tmp_path)}
+    place = {"CXR_HOME": str(tmp_path), "CXR_PORT": str(free_port())}
     started = subprocess.Popen(
         [Path(sys.executable).with_name("cxr"), "up"],
-        env=os.environ | marked,
+        env=os.environ | place,
         stdout=subprocess.PIPE,
         text=True,
     )
     assert started.stdout
     assert started.stdout.readline().startswith("ready: http://127.0.0.1:")
-    ours = [process for process in psutil.process_iter() if _is_marked(process, str(tmp_path))]
-    assert len(ours) >= 6  # cxr up, Valkey, gunicorn and its worker, beat, the worker and its decoders
+    ours = psutil.Process(started.pid).children(recursive=True)
+    assert len(ours) >= 6  # Valkey, gunicorn and its worker, beat, the worker and its decoders
     started.send_signal(signal.SIGTERM)
     assert started.wait(60) == 0
     started.stdout.close()
     until(lambda: not any(process.is_running() for process in ours), "no process is left", seconds=10)
-
-
-def _is_marked(process: psutil.Process, mark: str) -> bool:
-    try:
-        return process.environ().get("CXR_TEST_MARK") == mark
-    except (psutil.NoSuchProcess, psutil.AccessDenied):
-        return False
 
 
 def test_a_stopped_worker_takes_its_leave(tmp_path: Path) -> None:

@@ -24,6 +24,8 @@ _TRANSPORT = {
     "socket_connect_timeout": 3,
     "socket_keepalive": True,
     "health_check_interval": 25,
+    "max_retries": 1,  # of a publish; a worker's own connection is kept trying by the broker_connection settings
+    "interval_start": 0.1,
     "queue_order_strategy": "priority",  # the queues in the order given: urgent first
 }
 
