@@ -10,7 +10,7 @@ from benchmarks.images import originals, repeated
 from db.tables import Lane
 
 _IMAGES = 2_000
-_ROUNDS = 5
+_ROUNDS = 3
 _URGENT = 15
 _SENDERS, _PARTS = 2, 8
 

@@ -18,7 +18,7 @@ from worker.rejection import ImageRejected
 __all__ = ["Decoded", "Decoders"]
 
 # Few enough that all children have work, many enough that crossing the pipe costs nothing.
-_TOGETHER = 16
+_TOGETHER = 32
 _START_SECONDS = 60
 # All that a child is told: it reads foreign files, so it holds no password and no key.
 _ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR", "PYTHONDONTWRITEBYTECODE")
