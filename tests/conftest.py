@@ -20,8 +20,8 @@ CARD = registry.Card("test-1", "grey128-1", 0.5, 1.0, 0.0, "none", {}, {})
 
 
 @pytest.fixture(scope="session")
-def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[postgres.Postgres]:
-    with postgres.running(tmp_path_factory.mktemp("postgres")) as server:
+def postgresql() -> Iterator[postgres.Postgres]:
+    with postgres.running() as server:
         yield server
 
 

@@ -5,6 +5,7 @@ import pwd
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -38,12 +39,18 @@ class Postgres:
 
 
 @contextmanager
-def running(directory: Path) -> Iterator[Postgres]:
-    """Start a server in `directory` and stop it at the end."""
+def running() -> Iterator[Postgres]:
+    """Start a server and stop it at the end."""
     given = os.environ.get("TEST_DATABASE_URL")
     if given:
         yield Postgres(given)
         return
+    # Not in pytest's own directory: the next pytest to start would close it to everyone but root.
+    with tempfile.TemporaryDirectory(prefix="cxr-postgres-") as directory:
+        yield from _served(Path(directory))
+
+
+def _served(directory: Path) -> Iterator[Postgres]:
     binaries, data, port = _binaries(), directory / "data", _free_port()
     user = _unprivileged(directory)
     if user:  # who may not be allowed to look into the checkout
@@ -84,9 +91,6 @@ def _unprivileged(directory: Path) -> Sequence[str]:
     if os.getuid():
         return []
     shutil.chown(directory, "nobody")
-    for parent in directory.parents[:3]:
-        if parent.stat().st_uid == 0 and parent != Path("/tmp"):  # noqa: S108
-            parent.chmod(parent.stat().st_mode | 0o011)
     nobody = pwd.getpwnam("nobody")
     return ["setpriv", f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups"]
 
