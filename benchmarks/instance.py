@@ -71,7 +71,7 @@ class Bench:
         self._tickets.ring(lane, len(items))
         return batch_id
 
-    def wait(self, batch_id: str, *, pause: float = 0.05) -> float:
+    def wait(self, batch_id: str, *, pause: float = 0.5) -> float:
         """Return the seconds from submission to completion, by the database's clock."""
         while True:
             with self.database.read() as session:

@@ -6,14 +6,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from db import clock
+from db import clock, tables
 from db.tables import AuditHead, AuditRow
 
 GENESIS = "0" * 64
 HASHED = ("seq", "at", "actor", "action", "subject", "batch_id", "detail", "previous_hash")
+
+_CANONICAL = json.JSONEncoder(separators=(",", ":"))
+_DETAIL = json.JSONEncoder(separators=(",", ":"), sort_keys=True)
 
 
 @dataclass(frozen=True)
@@ -49,13 +52,13 @@ def append(session: Session, actor: str, entries: Iterable[Entry]) -> None:
             "action": entry.action,
             "subject": entry.subject,
             "batch_id": entry.batch_id,
-            "detail": json.dumps(entry.detail, sort_keys=True, separators=(",", ":")),
+            "detail": _DETAIL.encode(entry.detail),
             "previous_hash": previous,
         }
         previous = row["hash"] = digest(row)
         rows.append(row)
     if rows:
-        session.execute(insert(AuditRow), rows)
+        tables.insert_rows(session, AuditRow, rows)
         session.execute(update(AuditHead).values(seq=seq, hash=previous))
 
 
@@ -66,8 +69,7 @@ def hold(session: Session) -> AuditHead:
 
 def digest(row: Mapping[Any, Any]) -> str:
     """SHA-256 over the canonical JSON of everything in the row but its own hash."""
-    text = json.dumps([row[name] for name in HASHED], separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(_CANONICAL.encode([row[name] for name in HASHED]).encode()).hexdigest()
 
 
 def verify(session: Session) -> Verdict:

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import insert, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from db import audit, clock, ids, registry, states
+from db import audit, clock, ids, registry, states, tables
 from db.tables import TERMINAL, Batch, BatchState, Image, ImageState, Label, Lane, Outcome, Result
 
 
@@ -74,7 +74,7 @@ def add(session: Session, items: Sequence[Item], *, lane: Lane, actor: str, synt
     )
     session.add(batch)
     session.flush()
-    session.execute(insert(Image), [_row(batch, item) for item in items])
+    tables.insert_rows(session, Image, [_row(batch, item) for item in items])
     audit.append(session, actor, [_submitted(batch, items), *_rejected_at_the_door(session, batch)])
     states.close_finished(session, actor, {batch.id})
     return batch

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, and_, exists, func, insert, select
+from sqlalchemy import ColumnElement, and_, exists, func, select, update
 from sqlalchemy.orm import Session
 
-from db import audit, clock, ids, states
+from db import audit, clock, ids, states, tables
 from db.clock import now
 from db.identifiers import Identifiers
 from db.tables import Batch, Image, ImageState, Label, Lane, Result
@@ -101,28 +101,25 @@ def finish(
     session: Session, claim: Claim, findings: Sequence[Finding], failures: Sequence[Failure], *, worker: str
 ) -> None:
     """Store what was found for every image of the claim, or raise Fenced and store nothing."""
-    plain = [finding.image for finding in findings if finding.identifiers is None]
-    moved = states.move(session, ImageState.LEASED, ImageState.CLASSIFIED, _held(claim, plain))
-    for finding in findings:
-        if finding.identifiers is not None:
-            moved += states.move(
-                session,
-                ImageState.LEASED,
-                ImageState.CLASSIFIED,
-                _held(claim, [finding.image]),
-                **vars(finding.identifiers),
-            )
+    if len(findings) + len(failures) != len(claim.images):
+        raise ValueError("every image of the claim needs one answer")
+    moved = []
     for failure in failures:
-        moved += states.move(
-            session, ImageState.LEASED, failure.state, _held(claim, [failure.image]), code=failure.code
-        )
+        image = and_(_held(claim), Image.id == failure.image.id)
+        moved += states.move(session, ImageState.LEASED, failure.state, image, code=failure.code)
+    moved += states.move(session, ImageState.LEASED, ImageState.CLASSIFIED, _held(claim))  # all that is left of it
     if len(moved) != len(claim.images):
         raise Fenced(f"{len(claim.images) - len(moved)} of {len(claim.images)} images are no longer ours")
+    identified = [
+        {"id": finding.image.id, **vars(finding.identifiers)} for finding in findings if finding.identifiers
+    ]
+    if identified:
+        session.execute(update(Image), identified)
     entries = [_failed(failure) for failure in failures]
     if findings:
         at = clock.read(session)
         rows = [_result(finding, worker, at) for finding in findings]
-        session.execute(insert(Result), rows)
+        tables.insert_rows(session, Result, rows)
         entries += [_classified(finding, row) for finding, row in zip(findings, rows, strict=True)]
     audit.append(session, worker, entries)
     states.close_finished(session, worker, {image.batch_id for image in claim.images})
@@ -130,7 +127,7 @@ def finish(
 
 def give_back(session: Session, claim: Claim) -> None:
     """Queue the claim's images again; nothing was wrong with them."""
-    states.move(session, ImageState.LEASED, ImageState.QUEUED, _held(claim, claim.images), alone=claim.alone)
+    states.move(session, ImageState.LEASED, ImageState.QUEUED, _held(claim), alone=claim.alone)
 
 
 def sweep(session: Session, *, worker: str) -> int:
@@ -180,8 +177,9 @@ def waiting(session: Session) -> dict[Lane, int]:
     return {lane: found.get(lane, 0) for lane in Lane}
 
 
-def _held(claim: Claim, images: Sequence[Claimed]) -> ColumnElement[bool]:
-    return and_(Image.lease_token == claim.token, Image.id.in_([image.id for image in images]))
+def _held(claim: Claim) -> ColumnElement[bool]:
+    ids = [image.id for image in claim.images]
+    return and_(Image.lease_token == claim.token, Image.id.between(min(ids), max(ids)))  # the range is the index
 
 
 def _result(finding: Finding, worker: str, at: datetime) -> dict[str, object]:

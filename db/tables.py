@@ -1,5 +1,6 @@
 """The tables; the database keeps the rules."""
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -14,9 +15,10 @@ from sqlalchemy import (
     MetaData,
     Text,
     UniqueConstraint,
+    insert,
     text,
 )
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from sqlalchemy.types import Boolean, Float
 
 from db.clock import Moment
@@ -250,3 +252,8 @@ class Slot(Table):
     task: Mapped[str] = mapped_column(Text, primary_key=True)
     slot: Mapped[str] = mapped_column(Text, primary_key=True)
     taken_at: Mapped[datetime] = mapped_column(Moment)
+
+
+def insert_rows(session: Session, table: type[Table], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert many rows at once, without the ORM's bookkeeping for each."""
+    session.execute(insert(table.metadata.tables[table.__tablename__]), rows)

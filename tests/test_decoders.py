@@ -141,11 +141,19 @@ def test_an_image_that_takes_too_long_is_given_up(blobs: Blobs) -> None:
     os.mkfifo(hanging)
     with closing(Decoders(1, seconds=1, address_space=2 << 30)) as decoders:
         decoders.warm_up()
+        assert codes(decoders.decode([paths[0], hanging, paths[1]])) == ["decoded", "decode_timeout", "decoded"]
+        assert codes(decoders.decode(paths)) == ["decoded"] * 3
+
+
+def test_a_child_that_stands_still_is_replaced(blobs: Blobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.decoders._PATIENCE_SECONDS", 1)
+    paths = [blobs.path(blobs.put(data)) for data in [picture(1), picture(2), picture(3)]]
+    with closing(Decoders(1, seconds=1, address_space=2 << 30)) as decoders:
+        decoders.warm_up()
         stopped = children(decoders)[0]
         stopped.send_signal(signal.SIGSTOP)
-        assert codes(decoders.decode(paths)) == ["decode_timeout", "decoded", "decoded"]
+        assert codes(decoders.decode(paths)) == ["decoded"] * 3
         assert not stopped.is_running()
-        assert codes(decoders.decode([paths[0], hanging, paths[1]])) == ["decoded", "decode_timeout", "decoded"]
 
 
 def test_an_image_that_needs_too_much_memory_is_rejected_and_the_child_lives(blobs: Blobs) -> None:

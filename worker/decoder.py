@@ -28,20 +28,25 @@ Answer = Decoded | ImageRejected
 
 
 def serve(descriptor: int, *, seconds: int, address_space: int) -> None:
-    """Answer every path until the worker is gone."""
+    """Answer lists of paths, until the worker is gone; end where one path takes longer than `seconds`."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the worker decides when its children stop
     resource.setrlimit(resource.RLIMIT_AS, (address_space, address_space))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with Connection(descriptor) as worker:
         worker.send(os.getpid())
         try:
-            while path := worker.recv():
-                # The worker ends us in time; should it be gone, the clock does, even within a C library.
-                signal.alarm(2 * seconds)
-                worker.send(answer(path))
-                signal.alarm(0)
+            while paths := worker.recv():
+                worker.send([_in_time(path, seconds) for path in paths])
         except (EOFError, ConnectionError):
             return
+
+
+def _in_time(path: Path, seconds: int) -> Answer:
+    signal.alarm(seconds)  # ends this process, even within a C library
+    try:
+        return answer(path)
+    finally:
+        signal.alarm(0)
 
 
 def answer(path: Path) -> Answer:
