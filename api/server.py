@@ -1,5 +1,6 @@
 """The API under gunicorn: one process, several threads."""
 
+import gc
 from typing import Any
 
 from apiflask import APIFlask
@@ -30,6 +31,8 @@ class Server(BaseApplication):  # type: ignore[misc]
             "timeout": 120,
             "graceful_timeout": 30,
             "keepalive": 30,
+            "preload_app": True,  # and frozen, so that the process that serves shares its modules with gunicorn's own
+            "pre_fork": lambda _server, _worker: gc.freeze(),
             "accesslog": None,  # a URL may one day hold a name
             "control_socket_disable": True,  # its place is the user's, so two instances would share it
         }

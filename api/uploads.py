@@ -15,7 +15,7 @@ from db.blobs import Blobs, BlobWriter, Delivery
 from settings import Settings
 from worker.formats import DICOM, DICOM_PREAMBLE, MAGIC_BYTES, media_type
 
-_CHUNK = 256 * 1024
+_CHUNK = 1024 * 1024  # as much as gunicorn takes from its socket at once; what it keeps back it copies again
 _LONGEST_NAME = 1024
 _ZIP_BEGINS = (b"PK\x03\x04", b"PK\x05\x06")
 

@@ -3,11 +3,17 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sqlalchemy import text
+
 from db.database import Database
 
-# Alembic is imported where it is used: it costs 0.2 s, and a server needs one question of it.
+NEWEST = "0001"
+"""The last migration; a test compares it with the files."""
+
+# Alembic is imported where it is used: it costs 0.2 s and 10 MB.
 if TYPE_CHECKING:
     from alembic.config import Config
+    from sqlalchemy import Connection
 
 
 def upgrade(database: Database, revision: str = "head") -> None:
@@ -26,15 +32,13 @@ def downgrade(database: Database, revision: str = "base") -> None:
 
 def is_current(database: Database) -> bool:
     """Whether every migration has been applied; a server that finds this false must not serve."""
-    from alembic.migration import MigrationContext  # noqa: PLC0415
-    from alembic.script import ScriptDirectory  # noqa: PLC0415
-
     with database.engine.connect() as connection:
-        applied = MigrationContext.configure(connection).get_current_revision()
-    return applied == ScriptDirectory.from_config(_config(None)).get_current_head()
+        if not connection.dialect.has_table(connection, "alembic_version"):
+            return False
+        return connection.scalar(text("SELECT version_num FROM alembic_version")) == NEWEST
 
 
-def _config(connection: object) -> "Config":
+def _config(connection: "Connection") -> "Config":
     from alembic.config import Config  # noqa: PLC0415
 
     config = Config()

@@ -110,9 +110,7 @@ def finish(
     moved += states.move(session, ImageState.LEASED, ImageState.CLASSIFIED, _held(claim))  # all that is left of it
     if len(moved) != len(claim.images):
         raise Fenced(f"{len(claim.images) - len(moved)} of {len(claim.images)} images are no longer ours")
-    identified = [
-        {"id": finding.image.id, **vars(finding.identifiers)} for finding in findings if finding.identifiers
-    ]
+    identified = [{"id": finding.image.id, **vars(finding.identifiers)} for finding in findings if finding.identifiers]
     if identified:
         session.execute(update(Image), identified)
     entries = [_failed(failure) for failure in failures]

@@ -1,7 +1,10 @@
 """The migrations make exactly the tables of the models, and can be taken back."""
 
+from pathlib import Path
+
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import inspect
 
 from db import migrate
@@ -21,3 +24,8 @@ def test_up_down_up_gives_the_models_tables(database_url: str) -> None:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, Table.metadata) == []
     database.close()
+
+
+def test_the_newest_migration_is_the_one_that_a_server_asks_for() -> None:
+    directory = Path(migrate.__file__).with_name("migrations")
+    assert ScriptDirectory(directory).get_current_head() == migrate.NEWEST
