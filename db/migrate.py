@@ -35,7 +35,8 @@ def is_current(database: Database) -> bool:
     with database.engine.connect() as connection:
         if not connection.dialect.has_table(connection, "alembic_version"):
             return False
-        return connection.scalar(text("SELECT version_num FROM alembic_version")) == NEWEST
+        applied: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    return applied == NEWEST
 
 
 def _config(connection: "Connection") -> "Config":

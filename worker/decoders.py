@@ -82,7 +82,7 @@ class _Child:
         self._seconds = seconds
         self._address_space = address_space
         self._process: subprocess.Popen[bytes] | None = None
-        self._connection: Connection[Path, Any]
+        self._connection: Connection[Sequence[Path], Any]
 
     def start(self) -> None:
         """Start it unless it runs. Raises RuntimeError where it cannot start at all."""
