@@ -2,7 +2,9 @@
 
 import io
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -14,9 +16,13 @@ from db.blobs import Blobs
 from db.database import Database
 from settings import Settings
 from tests import postgres
-from tests.service import Service, free_port
+from tests.service import CARD, Service, free_port
+from tests.uploading import Api
+from training import phantoms
 
-CARD = registry.Card("test-1", "grey128-1", 0.5, 1.0, 0.0, "none", {}, {})
+if TYPE_CHECKING:
+    from training.data import Radiographs
+    from training.runs import Run
 
 
 @pytest.fixture(scope="session")
@@ -81,3 +87,53 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     cxr.bring_up_to_date(settings)
     with Service.started(settings) as running:
         yield running
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings.from_environment({"CXR_HOME": str(tmp_path), "REDIS_URL": "memory://"})  # tickets nobody takes
+
+
+@pytest.fixture
+def api(settings: Settings) -> Iterator[Api]:
+    api = Api(settings)
+    yield api
+    api.parts.database.close()
+
+
+@pytest.fixture
+def narrow(settings: Settings) -> Iterator[Api]:
+    """With limits that a test can reach: 10 images, 100 kB each, 300 kB together."""
+    api = Api(replace(settings, max_images=10, max_image_bytes=100_000, max_batch_bytes=300_000))
+    yield api
+    api.parts.database.close()
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Phantoms in the layout of the COVID-19 Radiography Database, 24 of each class."""
+    made = tmp_path_factory.mktemp("phantoms")
+    phantoms.write_layout(made, patients=24, seed=1)
+    return made
+
+
+@pytest.fixture(scope="session")
+def radiographs(folder: Path) -> "Radiographs":
+    from training import data, index  # noqa: PLC0415 - loads TensorFlow, which few tests need
+
+    return data.load(folder, index.index(folder))
+
+
+@pytest.fixture(scope="session")
+def finished(folder: Path) -> "Run":
+    from tests.test_training import QUICK  # noqa: PLC0415
+    from training import runs  # noqa: PLC0415
+
+    return runs.run(folder, QUICK)
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """Two of each class, for the tests that break something."""
+    phantoms.write_layout(tmp_path, patients=2, seed=5, size=64)
+    return tmp_path

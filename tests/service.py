@@ -11,13 +11,14 @@ from typing import Any
 import httpx
 
 import up
-from db import audit, batches
+from db import audit, batches, registry
 from db.batches import Line, Progress
 from db.database import Database
 from db.tables import BatchState
 from settings import Settings
 
 PATIENCE_SECONDS = 120
+CARD = registry.Card("test-1", "grey128-1", 0.5, 1.0, 0.0, "none", {}, {})
 
 
 def free_port() -> int:

@@ -18,10 +18,10 @@ from PIL import Image
 from db.blobs import Blobs
 from db.identifiers import Identifiers
 from settings import Settings
+from tests.dicoms import radiograph as dicom_radiograph
+from tests.dicoms import written
+from tests.pictures import saved
 from tests.service import until
-from tests.test_dicom import radiograph as dicom_radiograph
-from tests.test_dicom import written
-from tests.test_radiograph import saved
 from worker.decoders import Decoded, Decoders
 from worker.radiograph import decode
 from worker.rejection import ImageRejected

@@ -5,7 +5,7 @@ import pytest
 from db import audit, heartbeats, registry, slots
 from db.blobs import Blobs
 from db.database import Database
-from tests.conftest import CARD
+from tests.service import CARD
 
 
 def test_without_a_model_the_error_says_what_to_do(database: Database) -> None:

@@ -1,0 +1,102 @@
+"""Zip files: read entry by entry, or refused whole."""
+
+import io
+import stat
+import tracemalloc
+import zipfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+
+from api import archives
+from api.problems import Problem
+from settings import Settings
+from tests.service import zipped
+from tests.uploading import Api, Radiograph
+
+
+def _entry(name: str, data: bytes = b"x", **attributes: Any) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        entry = zipfile.ZipInfo(name)
+        for attribute, value in attributes.items():
+            setattr(entry, attribute, value)
+        archive.writestr(entry, data)
+    return buffer.getvalue()
+
+
+def _encrypted(data: bytes) -> bytes:
+    """The flag of encryption set in the archive's two headers."""
+    changed = bytearray(data)
+    for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        changed[data.index(signature) + offset] |= 1
+    return bytes(changed)
+
+
+@pytest.mark.parametrize(
+    ("archive", "code"),
+    [
+        (_entry("../../etc/cron.d/x"), "zip_unsafe_name"),
+        (_entry("a/../../x.png"), "zip_unsafe_name"),
+        (_entry("..\\x.png"), "zip_unsafe_name"),
+        (_entry("/etc/passwd"), "zip_unsafe_name"),
+        (_entry("link", b"/etc/passwd", create_system=3, external_attr=(stat.S_IFLNK | 0o777) << 16), "zip_link"),
+        (_encrypted(_entry("a.png")), "zip_encrypted"),
+        (_entry("a.png", compress_type=zipfile.ZIP_LZMA), "zip_method"),
+        (_entry("a.png", compress_type=zipfile.ZIP_BZIP2), "zip_method"),
+        (_entry("a.png")[:-10], "zip_damaged"),
+        (_entry("a.png", b"abc").replace(b"abc", b"abd"), "zip_damaged"),
+        (b"not a zip", "zip_damaged"),
+        (b"", "zip_damaged"),
+    ],
+)
+def test_an_archive_that_is_not_to_be_trusted_is_refused_whole(
+    api: Api, radiograph: Radiograph, archive: bytes, code: str
+) -> None:
+    api.refuses(api.post(archive, "application/zip"), 422, code)
+    if archive.startswith(b"PK"):
+        api.refuses(api.submit({"good.png": radiograph(1), "bad.zip": archive}), 422, code)
+
+
+def test_a_zip_bomb_is_refused(api: Api) -> None:
+    bomb = _entry("bomb.png", bytes(20_000_000), compress_type=zipfile.ZIP_DEFLATED)
+    assert len(bomb) < 30_000
+    api.refuses(api.post(bomb, "application/zip"), 413, "zip_bomb")
+
+
+def test_a_zip_with_a_directory_without_end_is_refused_before_it_is_read(api: Api) -> None:
+    """47 bytes an entry, 500 and more in memory: a directory of gigabytes would end the server."""
+    entry = _entry("")
+    start = entry.index(b"PK\x01\x02")
+    directory = entry[start : entry.index(b"PK\x05\x06")] * 400_000
+    end = bytearray(entry[entry.index(b"PK\x05\x06") :])
+    end[12:16] = len(directory).to_bytes(4, "little")
+    tracemalloc.start()
+    api.refuses(api.post(iter([entry[:start] + directory + end]), "application/zip"), 422, "zip_damaged")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 3 * len(directory)  # the test's own bytes, and no more
+
+
+GOOD_ZIP = zipped({"a.png": b"some bytes of an image" * 9}) + _entry("b", b"b" * 99, compress_type=zipfile.ZIP_DEFLATED)
+
+
+@examples(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(edits=st.lists(st.tuples(st.integers(0, len(GOOD_ZIP) - 1), st.integers(0, 255)), min_size=1, max_size=8))
+def test_a_garbled_zip_is_read_or_refused_and_nothing_else(
+    settings: Settings, tmp_path: Path, edits: list[tuple[int, int]]
+) -> None:
+    garbled = bytearray(GOOD_ZIP)
+    for place, value in edits:
+        garbled[place] = value
+    path = tmp_path / "garbled.zip"
+    path.write_bytes(garbled)
+    with suppress(Problem):
+        for _, data in archives.entries(path, settings):
+            for _ in data:
+                pass

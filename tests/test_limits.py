@@ -1,0 +1,100 @@
+"""The limits of an upload, each enforced while the bytes come in."""
+
+import hashlib
+import io
+import tracemalloc
+import zipfile
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from settings import Settings
+from tests.service import zipped
+from tests.uploading import Api, Radiograph, multipart, part
+
+
+def test_a_body_too_large_by_its_length_is_not_read(narrow: Api) -> None:
+    def unread() -> Iterator[bytes]:
+        raise AssertionError("the body was read")
+        yield b""
+
+    answer = narrow.post(unread(), HTTP_TRANSFER_ENCODING="", CONTENT_LENGTH="300001")
+    narrow.refuses(answer, 413, "too_large")
+
+
+def test_a_body_too_large_on_the_way_is_not_read_to_its_end(narrow: Api, radiograph: Radiograph) -> None:
+    def endless() -> Iterator[bytes]:
+        yield part("good.png") + radiograph(1) + b"\r\n" + part("endless.png") + radiograph(2)
+        while True:
+            yield bytes(10_000)
+
+    narrow.refuses(narrow.post(endless()), 413, "too_large")
+
+
+@pytest.mark.parametrize("begins", [b"", multipart([])])
+def test_what_is_no_file_counts_as_well(narrow: Api, begins: bytes) -> None:
+    def endless() -> Iterator[bytes]:
+        yield begins or b"nothing"
+        while True:
+            yield bytes(10_000)
+
+    narrow.refuses(narrow.post(endless()), 413, "too_large")
+
+
+def test_too_many_images_are_refused(narrow: Api) -> None:
+    files = {f"{number}.png": b"not an image" for number in range(11)}
+    narrow.refuses(narrow.submit(files), 413, "too_many_images")
+    narrow.refuses(narrow.post(zipped(files), "application/zip"), 413, "too_many_images")
+
+
+@pytest.mark.parametrize("in_zip", [False, True])
+def test_one_image_that_is_too_large_is_rejected_alone(narrow: Api, radiograph: Radiograph, in_zip: bool) -> None:
+    large = radiograph(1) + bytes(120_000)
+    files = {"large.png": large, "good.png": radiograph(2)}
+    answer = narrow.post(zipped(files), "application/zip") if in_zip else narrow.submit(files)
+    assert answer.status_code == 202
+    rejected = narrow.images()[0]
+    assert (rejected.code, rejected.bytes, rejected.sha256) == (
+        "too_large",
+        len(large),
+        hashlib.sha256(large).hexdigest(),
+    )
+    assert [path.read_bytes() for path in narrow.blobs()] == [radiograph(2)]
+    narrow.nothing_unfinished()
+
+
+def test_what_comes_out_of_a_zip_is_limited_like_what_comes_in(narrow: Api, radiograph: Radiograph) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for number in range(4):
+            archive.writestr(f"{number}.png", radiograph(number) + bytes(90_000))
+    narrow.refuses(narrow.post(buffer.getvalue(), "application/zip"), 413, "too_large")
+
+
+def test_a_full_disk_is_told_before_the_body_is_read(settings: Settings, radiograph: Radiograph) -> None:
+    api = Api(replace(settings, min_free_bytes=1 << 60))
+    answer = api.submit({"a.png": radiograph(1)})
+    assert api.refuses(answer, 507, "disk_full")["retryable"]
+    assert answer.headers["Retry-After"]
+    api.parts.database.close()
+
+
+def test_a_large_upload_is_never_held_whole(api: Api, radiograph: Radiograph) -> None:
+    chunk = bytes(1 << 20)
+
+    def body() -> Iterator[bytes]:
+        yield part("large.png") + radiograph(1)
+        for _ in range(200):
+            yield chunk
+        yield b"\r\n" + multipart([("good.png", radiograph(2))])
+
+    tracemalloc.start()
+    answer = api.post(body())
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert answer.status_code == 202
+    assert [image.code for image in api.images()] == ["too_large", None]
+    assert api.images()[0].bytes == len(radiograph(1)) + (200 << 20)
+    assert peak < 20_000_000
+    api.nothing_unfinished()

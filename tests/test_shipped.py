@@ -1,0 +1,62 @@
+"""Phantoms, and the model that comes with the code."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from training import phantoms, runs, shipped
+from training.fit import Config
+from worker.predictor import Decision, Predictor
+from worker.radiograph import decode
+
+DATA = Path(__file__).parents[2] / "shared" / "data" / "covid-cxr"
+GOLDEN = {1: 0.574601, 2: 0.724159, 3: 0.672659, 4: 0.858503}  # seed of the phantom: probability
+QUICK = Config(epochs=2, batch_size=16, seed=3)
+
+needs_radiographs = pytest.mark.skipif(not DATA.is_dir(), reason=f"the radiographs are not at {DATA}")
+
+
+def test_phantoms_are_the_same_for_a_seed_and_decode_in_every_format(tmp_path: Path) -> None:
+    paths = phantoms.write(tmp_path, 5, 1)
+    assert [path.name.split(".", 1)[1] for path in paths] == ["png", "16bit.png", "jpg", "dcm", "inverted.dcm"]
+    for place, path in enumerate(paths):
+        reference = tmp_path / "reference.png"
+        phantoms.write(tmp_path / str(place), 1, 1 + place)[0].rename(reference)
+        difference = decode(path.read_bytes()).astype(int) - decode(reference.read_bytes())
+        assert abs(difference).max() <= 2
+
+
+def test_importing_training_phantoms_and_the_shipped_model_loads_no_tensorflow() -> None:
+    code = "import sys, training, training.phantoms, training.shipped as s; s.load(); sys.exit('tensorflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], check=False).returncode == 0
+
+
+def test_the_shipped_model_gives_the_golden_probabilities() -> None:
+    card, weights = shipped.load()
+    decision = Decision(card.threshold, card.calibration_slope, card.calibration_intercept)
+    predictor = Predictor(weights, decision, preprocessing=card.preprocessing, batch_size=8)
+    greys = [decode(phantoms._png(phantoms.phantom(seed))) for seed in GOLDEN]
+    got = [prediction.probability for prediction in predictor.predict(greys)]
+    assert got == pytest.approx(list(GOLDEN.values()), abs=1e-4)
+
+
+@needs_radiographs
+def test_the_shipped_model_reproduces_its_recorded_figures() -> None:
+    card, weights = shipped.load()
+    again = runs.evaluate_card(DATA, card, weights).as_json()
+    assert again["auroc"] == pytest.approx(card.metrics["auroc"], abs=1e-3)
+    assert again["confusion"] == card.metrics["confusion"]
+    recorded, got = card.metrics["within_source"]["ieee8023"], again["within_source"]["ieee8023"]
+    assert got["auroc"] == pytest.approx(recorded["auroc"], abs=1e-3)
+
+
+def test_the_model_card_states_the_recorded_figures() -> None:
+    card, _ = shipped.load()
+    words = (Path(shipped.__file__).parent / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert card.version in words
+    assert card.data_fingerprint in words
+    for name in ("auroc", "sensitivity", "specificity", "lungs_blanked_auroc", "border_only_auroc"):
+        assert f"{card.metrics[name]:.3f}" in words, name
+    assert f"{card.metrics['within_source']['ieee8023']['auroc']:.3f}" in words
