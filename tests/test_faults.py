@@ -99,6 +99,7 @@ def put_to_sleep(service: Service, worker: subprocess.Popen[bytes]) -> None:
 
     def stopped() -> bool:
         os.kill(worker.pid, signal.SIGSTOP)
+        until(lambda: all(state == "T" for state in thread_states(worker.pid)), "every thread stands still")
         with contextlib.closing(sqlite3.connect(service.settings.home / "cxr.db", timeout=0.2)) as probe:
             try:
                 probe.execute("BEGIN IMMEDIATE")
@@ -108,6 +109,10 @@ def put_to_sleep(service: Service, worker: subprocess.Popen[bytes]) -> None:
             return True
 
     until(stopped, "the worker sleeps outside a transaction")
+
+
+def thread_states(pid: int) -> list[str]:
+    return [stat.read_text().rpartition(") ")[2][0] for stat in Path(f"/proc/{pid}/task").glob("*/stat")]
 
 
 def another_worker(settings: Settings) -> subprocess.Popen[bytes]:
