@@ -1,6 +1,7 @@
 """The API's manners: every error is problem+json, the document describes what is served."""
 
 import io
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,13 @@ from settings import Settings
 
 
 @pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> FlaskClient:
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FlaskClient]:
     """The application without a broker: what it answers must not depend on one."""
     settings = Settings.from_environment({"CXR_HOME": str(tmp_path_factory.mktemp("home"))})
     cxr.bring_up_to_date(settings)
-    return create_app(settings).test_client()
+    app = create_app(settings)
+    yield app.test_client()
+    app.extensions["cxr"].database.close()
 
 
 @pytest.mark.parametrize(
@@ -54,7 +57,9 @@ def test_it_is_ready_without_a_worker_and_says_so(client: FlaskClient) -> None:
 
 def test_it_is_not_ready_with_other_tables(tmp_path: Path) -> None:
     settings = Settings.from_environment({"CXR_HOME": str(tmp_path)})
-    answer = create_app(settings).test_client().get("/readyz")
+    app = create_app(settings)
+    answer = app.test_client().get("/readyz")
+    app.extensions["cxr"].database.close()
     assert answer.status_code == 503
     assert "cxr migrate" in answer.get_json()["problems"][0]
 

@@ -51,8 +51,8 @@ def train(settings: Settings, folder: Path, epochs: int, seed: int, out: Path | 
     except DataUnusable as error:
         fail(str(error))
     runs.save(out or settings.home / "runs" / run.card.version, run)
-    database = Database(settings.database_url)
-    if migrate.is_current(database):
+    database = _database(settings)
+    if database:
         with database.write() as session:
             registry.register(session, Blobs(settings.blobs), run.card, run.weights, actor="train")
     else:
