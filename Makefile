@@ -6,7 +6,7 @@ READY = .venv/.ready
 .PHONY: run test setup check bench clean
 
 run: setup
-	@$(CXR) up $(if $(IMAGES),--images "$(IMAGES)",--demo)
+	@exec $(CXR) up $(if $(IMAGES),--images "$(IMAGES)",--demo)
 
 test: setup
 	@.venv/bin/python -m pytest $(PYTEST)

@@ -9,6 +9,7 @@ from functools import wraps
 from pathlib import Path
 
 import click
+from sqlalchemy.exc import OperationalError, ProgrammingError
 
 import api.commands
 import training.commands
@@ -16,7 +17,7 @@ import up
 from db import audit as chain
 from db import migrate as migrations
 from db import registry
-from db.blobs import Blobs
+from db.blobs import BlobDamaged, Blobs
 from db.database import Database
 from settings import SettingInvalid, Settings
 from terminal import NOTICE, answers, fail, words
@@ -25,7 +26,19 @@ from training import shipped
 _DEMONSTRATION = 48
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _OneLine(click.Group):
+    """What a person can mend ends a command with one line, not with a traceback."""
+
+    def invoke(self, context: click.Context) -> object:
+        try:
+            return super().invoke(context)
+        except (OperationalError, ProgrammingError) as error:
+            fail(f"the database cannot be used, check DATABASE_URL or run `cxr migrate`: {error.orig}")
+        except (BlobDamaged, OSError) as error:
+            fail(f"{type(error).__name__}: {error}")
+
+
+@click.group(cls=_OneLine, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="cxr-batch")
 @click.pass_context
 def main(context: click.Context) -> None:
@@ -111,7 +124,10 @@ def bring_up_to_date(settings: Settings) -> None:
 @click.pass_obj
 def up_(settings: Settings, images: Path | None, *, demo: bool) -> None:
     """Run everything on this machine until Ctrl-C: broker, API, workers, schedule."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # SIGINT: a script's `&` has it ignored
+        signal.signal(number, signal.default_int_handler)
+    if images:
+        api.commands.images_in([images])
     try:
         with words.status("starting"):
             bring_up_to_date(settings)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 _LEASE_OVER_DECODE = 3
+_BROKERS = ("redis", "rediss", "redis+socket", "memory")  # the last is for tests: nobody takes its tickets
 _LONGEST_SOCKET_PATH = 100  # of 108 bytes in Linux, 104 in macOS
 
 
@@ -16,8 +17,18 @@ class SettingInvalid(Exception):
     """A setting cannot be used; the message names it and says what to do."""
 
 
-def _setting(name: str, default: Any, words: str, *, least: int | None = None) -> Any:
-    return field(default=default, metadata={"name": name, "words": words, "least": least})
+def _setting(
+    name: str,
+    default: Any,
+    words: str,
+    *,
+    least: int | None = None,
+    most: int | None = None,
+    schemes: tuple[str, ...] = (),
+) -> Any:
+    return field(
+        default=default, metadata={"name": name, "words": words, "least": least, "most": most, "schemes": schemes}
+    )
 
 
 @dataclass(frozen=True)
@@ -26,10 +37,14 @@ class Settings:
 
     home: Path = _setting("CXR_HOME", Path(), "State directory: database, broker, images, logs, the running instance")
     host: str = _setting("CXR_HOST", "127.0.0.1", "Address that the API listens on")
-    port: int = _setting("CXR_PORT", 8080, "Port that the API listens on", least=1)
+    port: int = _setting("CXR_PORT", 8080, "Port that the API listens on", least=1, most=65_535)
     url: str = _setting("CXR_URL", "", "Server that the command line talks to; empty: the one running in CXR_HOME")
-    database_url: str = _setting("DATABASE_URL", "", "PostgreSQL as postgresql://…; empty: SQLite in CXR_HOME")
-    redis_url: str = _setting("REDIS_URL", "", "Redis or Valkey; empty: the embedded Valkey of CXR_HOME")
+    database_url: str = _setting(
+        "DATABASE_URL", "", "PostgreSQL as postgresql://…; empty: SQLite in CXR_HOME", schemes=("postgresql", "sqlite")
+    )
+    redis_url: str = _setting(
+        "REDIS_URL", "", "Redis or Valkey; empty: the embedded Valkey of CXR_HOME", schemes=_BROKERS
+    )
     blobs: Path = _setting("CXR_BLOBS", Path(), "Directory of the submitted images, shared by all machines")
     batch_size: int = _setting("CXR_BATCH_SIZE", 64, "Images claimed, decoded and predicted together", least=1)
     workers: int = _setting("CXR_WORKERS", 0, "Workers that `cxr up` starts; 0: one per GPU, or one", least=0)
@@ -74,9 +89,14 @@ def _parse(metadata: Mapping[str, Any], default: object, text: str) -> object:
     if isinstance(default, Path):
         return Path(text).expanduser().absolute()
     if not isinstance(default, int):
+        if metadata["schemes"] and text.partition("://")[0] not in metadata["schemes"]:
+            # Without its value, which may hold a password.
+            raise SettingInvalid(f"{metadata['name']}: give an address that begins with {metadata['schemes'][0]}://")
         return text
-    if not text.isdecimal() or int(text) < (metadata["least"] or 0):
-        raise SettingInvalid(f"{metadata['name']}={text!r}: give a whole number of at least {metadata['least']}")
+    least, most = metadata["least"] or 0, metadata["most"]
+    if not text.isdecimal() or int(text) < least or (most and int(text) > most):
+        upwards = f" and at most {most}" if most else ""
+        raise SettingInvalid(f"{metadata['name']}={text!r}: give a whole number of at least {least}{upwards}")
     return int(text)
 
 

@@ -35,6 +35,10 @@ class StartFailed(Exception):
     """The instance cannot run here; the message says why and what to do."""
 
 
+class NotRunning(Exception):
+    """No instance runs in this CXR_HOME; the message says what to do."""
+
+
 @dataclass
 class Part:
     """One process of the instance; started again when it dies."""
@@ -137,7 +141,7 @@ class Instance:
 
     def _launch(self, name: str, command: str, **environment: str) -> None:
         mine = self._settings.environment() | {_SUPERVISOR: str(os.getpid())} | environment
-        part = Part(name, [sys.executable, "-m", "cxr", command], mine)
+        part = Part(name, [sys.executable, "-P", "-m", "cxr", command], mine)
         self._parts.append(part)
         self._spawn(part)
 
@@ -180,14 +184,15 @@ class Instance:
 
 
 def running_url(settings: Settings) -> str:
-    """The address of the instance of this CXR_HOME, or of the server that CXR_URL names."""
+    """The address of the instance of this CXR_HOME, or of the server that CXR_URL names. Raises NotRunning."""
     if settings.url:
         return settings.url
     try:
         details = json.loads((settings.home / _INSTANCE).read_text(encoding="utf-8"))
         return str(details["url"])
-    except (OSError, ValueError, KeyError):
-        return f"http://{settings.host}:{settings.port}"
+    except (OSError, ValueError, KeyError) as error:
+        words = f"nothing runs in {settings.home}: start it with `cxr up`, or set CXR_HOME or CXR_URL"
+        raise NotRunning(words) from error
 
 
 def die_with_supervisor() -> None:
@@ -215,14 +220,14 @@ def _check_port(settings: Settings) -> None:
             probe.bind((settings.host, settings.port))
         except OSError as error:
             words = (
-                f"port {settings.port} on {settings.host} cannot be used ({error.strerror}): set CXR_PORT to another"
+                f"port {settings.port} on {settings.host} cannot be used ({error.strerror}): set CXR_PORT or CXR_HOST"
             )
             raise StartFailed(words) from error
 
 
 def _is_ready(url: str) -> bool:
     with contextlib.suppress(httpx.TransportError):
-        return httpx.get(f"{url}/readyz", timeout=5).is_success
+        return httpx.get(f"{url}/readyz", timeout=5, trust_env=False).is_success
     return False
 
 

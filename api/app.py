@@ -40,7 +40,10 @@ def create_app(settings: Settings) -> APIFlask:
 
 def _refuse_other_sites() -> None:
     """A page that someone opens elsewhere must not submit to the server on this machine; browsers say so."""
-    if request.method != "GET" and request.headers.get("Sec-Fetch-Site", "none") not in {"none", "same-origin"}:
+    if request.method == "GET":
+        return
+    foreign = request.headers.get("Origin", request.host_url.rstrip("/")) != request.host_url.rstrip("/")
+    if foreign or request.headers.get("Sec-Fetch-Site", "none") not in {"none", "same-origin"}:
         raise problems.Problem(403, "cross_site", "Submit from this server's own page, or without a browser.")
 
 

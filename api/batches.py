@@ -19,24 +19,30 @@ from db.tables import BatchState, Lane
 blueprint = APIBlueprint("batches", __name__, url_prefix="/v1/batches", tag="Batches")
 
 _POLL_SECONDS = "2"
+_JSON = "application/json"
+_MOST_IMAGES = 1 << 31
 
 
-class SubmitQuery(BaseModel):
+class Query(BaseModel, extra="forbid"):
+    """A misspelt option must not pass for the default."""
+
+
+class SubmitQuery(Query):
     lane: Lane = Lane.ROUTINE
     synthetic: bool = Field(default=False, description="The images were made by code; shown wherever they are")
 
 
-class ListQuery(BaseModel):
+class ListQuery(Query):
     limit: Annotated[int, Field(ge=1, le=100)] = 20
-    after: str | None = Field(default=None, description="Id of the last batch seen")
+    after: str | None = Field(default=None, pattern="^batch_[0-9a-f]+$", description="Id of the last batch seen")
 
 
-class ImagesQuery(BaseModel):
+class ImagesQuery(Query):
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
-    after: Annotated[int, Field(ge=0)] = 0
+    after: Annotated[int, Field(ge=0, lt=_MOST_IMAGES)] = 0
 
 
-class ResultsQuery(BaseModel):
+class ResultsQuery(Query):
     partial: bool = Field(default=False, description="Answer before the batch is finished")
 
 
@@ -103,7 +109,7 @@ def images(batch_id: str, query: ImagesQuery) -> ImageList:
 @blueprint.output(ResultList)
 @blueprint.doc(summary="Results as JSON, or as CSV with Accept: text/csv")
 def results_by_accept(batch_id: str, query: ResultsQuery) -> Response:
-    best = request.accept_mimetypes.best_match(["application/json", "text/csv"])
+    best = request.accept_mimetypes.best_match(["application/json", "text/csv"]) if request.accept_mimetypes else _JSON
     if best is None:
         raise Problem(406, "not_acceptable", "Results come as application/json or text/csv.")
     return _results(batch_id, best, partial=query.partial)
@@ -127,7 +133,7 @@ def results_json(batch_id: str, query: ResultsQuery) -> Response:
 def _results(batch_id: str, media_type: str, *, partial: bool) -> Response:
     progress = _progress(batch_id)
     if progress.state == BatchState.PROCESSING and not partial:
-        detail = f"{progress.done} of {progress.total} images are done; wait, or ask with ?partial=true."
+        detail = f"{progress.done} of {progress.total} images are done; wait, or ask for partial results."
         raise Problem(409, "not_finished", detail, retryable=True)
     database = parts().database
     body = results.as_csv(database, batch_id) if media_type == "text/csv" else results.as_json(database, progress)
@@ -136,7 +142,7 @@ def _results(batch_id: str, media_type: str, *, partial: bool) -> Response:
 
 def _progress(batch_id: str) -> Progress:
     with parts().database.read() as session:
-        progress = batches.progress(session, batch_id)
+        progress = batches.progress(session, batch_id) if batch_id.isprintable() else None
     if progress is None:
-        raise Problem(404, "batch_unknown", "There is no batch of this id.")
+        raise Problem(404, "batch_unknown", "There is no batch of this id; GET /v1/batches lists them.")
     return progress

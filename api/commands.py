@@ -13,9 +13,10 @@ import up
 from api.client import Batch, Client, ServerAway, ServerRefused
 from settings import Settings
 from terminal import NOTICE, answers, bar, fail, words
+from worker.formats import MAGIC_BYTES, media_type
 
 _SHOWN = 25
-_SUFFIXES = {".png", ".jpg", ".jpeg", ".dcm", ".dicom", ".zip", ""}
+_SUFFIXES = {".png", ".jpg", ".jpeg", ".dcm", ".dicom", ".zip"}  # broken ones too: the answer says so
 
 Paths = Sequence[Path]
 
@@ -50,7 +51,7 @@ def status(settings: Settings, batch: str | None) -> None:
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("batch", no_wrap=True)
     for name in ("submitted (UTC)", "lane", "state"):
-        table.add_column(name)
+        table.add_column(name, no_wrap=True)
     for name in ("done", "classified", "rejected"):
         table.add_column(name, justify="right")
     for one in found:
@@ -86,9 +87,7 @@ def results(settings: Settings, batch: str | None, output: Path | None, *, parti
 
 def send(settings: Settings, paths: Paths, *, urgent: bool = False, synthetic: bool = False) -> Batch:
     """Submit the images under `paths` with a progress bar."""
-    files = _files(paths)
-    if not files:
-        fail("no PNG, JPEG or DICOM files there")
+    files = images_in(paths)
     total = sum(path.stat().st_size for _, path in files)
     with _talking(settings) as client, bar("sending", DownloadColumn()) as progress:
         task = progress.add_task("sending", total=total)
@@ -106,9 +105,9 @@ def follow(settings: Settings, batch_id: str) -> Batch:
 
 
 def show(settings: Settings, batch: Batch) -> None:
-    """Print the first images of the batch with their results."""
+    """Print the first images of the batch with their results, those without one first."""
     with _talking(settings) as client:
-        images = client.images(batch["id"], limit=_SHOWN)
+        images = sorted(client.images(batch["id"]), key=lambda image: image["state"] == "classified")[:_SHOWN]
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("image", overflow="fold")
     table.add_column("state")
@@ -120,24 +119,34 @@ def show(settings: Settings, batch: Batch) -> None:
     synthetic = "  SYNTHETIC: drawn by code, the numbers mean nothing." if batch["synthetic"] else ""
     answers.print(f"\n{batch['id']} · model {batch['model_version']}{synthetic}")
     answers.print(table)
+    classified = batch["counts"]["classified"]
+    answers.print(f"{classified} classified, {batch['total'] - classified} not")
     if batch["total"] > _SHOWN:
         answers.print(f"… and {batch['total'] - _SHOWN} more: cxr results {batch['id']}")
     answers.print(NOTICE, style="yellow")
 
 
-def _files(paths: Paths) -> list[tuple[str, Path]]:
-    """(custom_id, path) of every image below `paths`; the id is the path as it was given."""
+def images_in(paths: Paths) -> list[tuple[str, Path]]:
+    """(custom_id, path) of every image below `paths`, or end the command; the id is the path as it was given."""
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            inside = sorted(inner for inner in path.rglob("*") if inner.is_file())
-            images = [inner for inner in inside if inner.suffix.lower() in _SUFFIXES]
+            inside = sorted(inner for inner in path.rglob("*") if inner.is_file() and not inner.name.startswith("."))
+            images = [inner for inner in inside if inner.suffix.lower() in _SUFFIXES or _begins_like_an_image(inner)]
             if len(images) < len(inside):
-                words.print(f"{path}: {len(inside) - len(images)} files are left out: not .png, .jpg or .dcm")
+                words.print(f"{path}: {len(inside) - len(images)} files are left out: no PNG, JPEG, DICOM or zip")
             found += images
         else:
             found.append(path)
+    if not found:
+        fail(f"no PNG, JPEG, DICOM or zip files in {', '.join(map(str, paths))}")
     return [(str(path), path) for path in dict.fromkeys(found)]
+
+
+def _begins_like_an_image(path: Path) -> bool:
+    """Scanners name DICOM files by their UID, without an ending."""
+    with path.open("rb") as file:
+        return media_type(file.read(MAGIC_BYTES)) is not None
 
 
 def _latest(client: Client) -> str:
@@ -168,5 +177,5 @@ def _talking(settings: Settings) -> Iterator[Client]:
     try:
         with Client(up.running_url(settings)) as client:
             yield client
-    except (ServerAway, ServerRefused) as error:
+    except (up.NotRunning, ServerAway, ServerRefused) as error:
         fail(str(error))

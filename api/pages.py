@@ -7,13 +7,13 @@ from api.problems import Problem
 from api.schemas import NOTICE
 from api.wiring import parts
 from db import batches, heartbeats
-from db.tables import TERMINAL
 from worker.rejection import CODES
 
 blueprint = APIBlueprint("pages", __name__, enable_openapi=False)
 
 _BATCHES = 50
 _IMAGES = 200
+_MOST_IMAGES = 1 << 31
 _POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; "
     "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
@@ -33,9 +33,9 @@ def start() -> str:
 
 @blueprint.get("/batches/<batch_id>")
 def batch(batch_id: str) -> str:
-    after = max(request.args.get("after", default=0, type=int), 0)
+    after = min(max(request.args.get("after", default=0, type=int), 0), _MOST_IMAGES)
     with parts().database.read() as session:
-        progress = batches.progress(session, batch_id)
+        progress = batches.progress(session, batch_id) if batch_id.isprintable() else None
         if progress is None:
             raise Problem(404, "batch_unknown", "There is no batch of this id.")
         lines = list(batches.lines(session, batch_id, after=after, limit=_IMAGES + 1))
@@ -47,7 +47,6 @@ def batch(batch_id: str) -> str:
         older=after + _IMAGES if len(lines) > _IMAGES else None,
         newer=max(after - _IMAGES, 0) if after else None,
         running=progress.done < progress.total,
-        terminal=TERMINAL,
         codes=CODES,
         notice=NOTICE,
     )

@@ -1,6 +1,8 @@
 """The API under gunicorn: one process, several threads."""
 
 import gc
+import socket
+import struct
 from typing import Any
 
 from apiflask import APIFlask
@@ -13,6 +15,8 @@ from db.database import Database
 from settings import Settings
 from worker import sweeper
 from worker.tickets import Tickets, celery_app
+
+_PATIENCE_SECONDS = 60
 
 
 class Server(BaseApplication):  # type: ignore[misc]
@@ -33,6 +37,7 @@ class Server(BaseApplication):  # type: ignore[misc]
             "keepalive": 30,
             "preload_app": True,  # and frozen, so that the process that serves shares its modules with gunicorn's own
             "pre_fork": lambda _server, _worker: gc.freeze(),
+            "when_ready": _lose_patience,
             "accesslog": None,  # a URL may one day hold a name
             "control_socket_disable": True,  # its place is the user's, so two instances would share it
         }
@@ -41,6 +46,17 @@ class Server(BaseApplication):  # type: ignore[misc]
 
     def load(self) -> APIFlask:
         return create_app(self._settings)
+
+
+def _lose_patience(arbiter: Any) -> None:
+    """Give up on clients that stop in mid-request, or a few of them would hold every thread for ever.
+
+    gunicorn's threads wait without end; connections inherit this from the socket that accepts them.
+    """
+    for listener in arbiter.LISTENERS:
+        patience = struct.pack("ll", _PATIENCE_SECONDS, 0)
+        listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, patience)
+        listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, patience)
 
 
 def serve(settings: Settings) -> None:

@@ -45,7 +45,7 @@ class Intake:
         with self._delivery.open() as spool:
             for chunk in data:
                 spool.write(chunk)
-            self._taken -= spool.size  # what counts is what was packed
+            self._taken += spool.size
             for name, entry in archives.entries(spool.path, self._settings):
                 self._add_image(name, entry)
 
@@ -67,8 +67,8 @@ class Intake:
         self.items.append(Item(name, blob.close(), blob.size, kind))
 
     def _check_name(self, name: str) -> None:
-        if not name or len(name) > _LONGEST_NAME or "\x00" in name:
-            raise Problem(422, "custom_id_invalid", f"Every file needs a name of 1 to {_LONGEST_NAME} characters.")
+        if not name or len(name.encode(errors="replace")) > _LONGEST_NAME or "\x00" in name:
+            raise Problem(422, "custom_id_invalid", f"Every file needs a name of 1 to {_LONGEST_NAME} bytes of UTF-8.")
         if name in self._names:
             raise Problem(422, "custom_id_twice", "Two files have the same name; give each its own.", custom_id=name)
         self._names.add(name)
@@ -141,11 +141,18 @@ def _until_end(events: Iterator[_Event]) -> Iterator[bytes]:
 def _chunks(request: Request, settings: Settings) -> Iterator[bytes]:
     """The body as it comes, counted: also what stands before, between and after the files."""
     received = 0
-    while chunk := request.stream.read(_CHUNK):
+    while chunk := _next(request):
         received += len(chunk)
         if received > settings.max_batch_bytes:
             raise _too_large(settings)
         yield chunk
+
+
+def _next(request: Request) -> bytes:
+    try:
+        return request.stream.read(_CHUNK)
+    except BlockingIOError as error:  # see api.server: the socket's patience is over
+        raise Problem(408, "stalled", "The upload stood still for too long; send it again.", retryable=True) from error
 
 
 def _peek(data: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:

@@ -6,7 +6,7 @@ import secrets
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import BoundedSemaphore
 from typing import BinaryIO, Self
@@ -17,7 +17,7 @@ _WAITING = 64  # files that are open at once, whatever the batch
 
 
 class Blobs:
-    """A blob is written to `incoming/`, fsynced, renamed to its hash, and its directory fsynced."""
+    """A blob is written to `incoming/` and fsynced; settled, it is renamed to its hash and its directory fsynced."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -63,26 +63,24 @@ class Blobs:
         """Remove uploads that were cut off, and return how many."""
         removed = 0
         for leftover in self._incoming.glob("*"):
-            if leftover.stat().st_mtime < time.time() - older_than_seconds:
-                leftover.unlink(missing_ok=True)
-                removed += 1
+            with suppress(FileNotFoundError):  # an upload that was finished meanwhile
+                if leftover.stat().st_mtime < time.time() - older_than_seconds:
+                    leftover.unlink()
+                    removed += 1
         return removed
 
     def temporary(self) -> Path:
         return self._incoming / secrets.token_hex(16)
 
-    def sync(self, temporary: Path, file: BinaryIO, sha256: str) -> Future[None]:
-        """Make one finished temporary file permanent, in the background."""
+    def sync(self, file: BinaryIO) -> Future[None]:
+        """Bring one finished temporary file to the disk, in the background, and close it."""
         self._places.acquire()
-        return self._syncers.submit(self._keep, temporary, file, sha256)
+        return self._syncers.submit(self._sync, file)
 
-    def _keep(self, temporary: Path, file: BinaryIO, sha256: str) -> None:
+    def _sync(self, file: BinaryIO) -> None:
         try:
             with file:
                 os.fsync(file.fileno())
-            target = self.path(sha256)
-            target.parent.mkdir(exist_ok=True)
-            temporary.replace(target)
         finally:
             self._places.release()
 
@@ -104,12 +102,16 @@ class Delivery:
         return writer
 
     def settle(self) -> None:
-        """Return when every closed blob will survive a power cut. Raises OSError (ENOSPC) when the disk is full."""
+        """Keep every closed blob for good: it survives a power cut. Raises OSError (ENOSPC) when the disk is full."""
         directories = {self._blobs.root}
-        for writer in self._writers:
-            if writer.kept:
-                writer.kept.result()
-                directories.add(self._blobs.path(writer.sha256).parent)
+        closed = [(writer, writer.synced) for writer in self._writers if writer.synced]
+        for _, synced in closed:
+            synced.result()
+        for writer, _ in closed:
+            target = self._blobs.path(writer.sha256)
+            target.parent.mkdir(exist_ok=True)
+            writer.path.replace(target)
+            directories.add(target.parent)
         for directory in directories:
             _sync_directory(directory)
 
@@ -127,7 +129,7 @@ class BlobWriter:
         self._file: BinaryIO = self.path.open("xb", buffering=0)
         self._hash = hashlib.sha256()
         self.size = 0
-        self.kept: Future[None] | None = None
+        self.synced: Future[None] | None = None
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         self._hash.update(data)
@@ -141,14 +143,14 @@ class BlobWriter:
         return self._hash.hexdigest()
 
     def close(self) -> str:
-        """Start making it permanent and return its SHA-256; `Delivery.settle` waits for the end."""
-        self.kept = self._blobs.sync(self.path, self._file, self.sha256)
+        """Start bringing it to the disk and return its SHA-256; `Delivery.settle` keeps it."""
+        self.synced = self._blobs.sync(self._file)
         return self.sha256
 
     def discard(self) -> None:
-        """Forget an unfinished blob; one that was kept stays, under its hash."""
-        if self.kept:
-            self.kept.exception()
+        """Forget a blob that was not settled; one that was stays, under its hash."""
+        if self.synced:
+            self.synced.exception()
         else:
             self._file.close()
         self.path.unlink(missing_ok=True)

@@ -14,7 +14,7 @@ class Database:
     def __init__(self, url: str) -> None:
         self.url = url.replace("postgresql://", "postgresql+psycopg://", 1)
         self.engine = _sqlite(self.url) if self.url.startswith("sqlite") else _postgresql(self.url)
-        self._readers = self.engine.execution_options(cxr_reads=True)
+        self._readers = self.engine.execution_options(cxr_reads=True, **_one_snapshot(self.engine))
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -31,11 +31,17 @@ class Database:
 
 
 def _postgresql(url: str) -> Engine:
-    return create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=10)
+    return create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=10, hide_parameters=True)
+
+
+def _one_snapshot(engine: Engine) -> dict[str, str]:
+    """What makes all that a reader sees be of one moment; SQLite does it by itself."""
+    return {} if engine.name == "sqlite" else {"isolation_level": "REPEATABLE READ"}
 
 
 def _sqlite(url: str) -> Engine:
-    engine = create_engine(url, pool_size=10, max_overflow=10, connect_args={"timeout": 30})
+    # Parameters hold the names of files, and an error that quotes them goes to a log.
+    engine = create_engine(url, pool_size=10, max_overflow=10, connect_args={"timeout": 30}, hide_parameters=True)
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine

@@ -32,7 +32,8 @@ def downgrade(database: Database, revision: str = "base") -> None:
 
 def is_current(database: Database) -> bool:
     """Whether every migration has been applied; a server that finds this false must not serve."""
-    with database.engine.connect() as connection:
+    with database.read() as session:
+        connection = session.connection()
         if not connection.dialect.has_table(connection, "alembic_version"):
             return False
         applied: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))

@@ -123,6 +123,16 @@ def finish(
     states.close_finished(session, worker, {image.batch_id for image in claim.images})
 
 
+def hold_on(session: Session, claim: Claim, *, lease_seconds: int) -> None:
+    """Let the lease of what is still held begin anew."""
+    session.execute(
+        update(Image)
+        .where(Image.state == ImageState.LEASED, _held(claim))
+        .values(lease_until=now(lease_seconds))
+        .execution_options(synchronize_session=False)
+    )
+
+
 def give_back(session: Session, claim: Claim) -> None:
     """Queue the claim's images again; nothing was wrong with them."""
     states.move(session, ImageState.LEASED, ImageState.QUEUED, _held(claim), alone=claim.alone)

@@ -110,6 +110,7 @@ EXACT: dict[str, Callable[[], Dataset]] = {
     "JPEG 2000 lossless": lambda: compressed(JPEG2000Lossless, radiograph()),
     "JPEG 2000 lossless, 12 bits": lambda: compressed(JPEG2000Lossless, radiograph(CHEST_12, bits=12)),
     "JPEG lossless": lambda: encapsulated(JPEGLosslessSV1, lossless_jpeg(CHEST)),
+    "a slope alone, which means nothing": lambda: radiograph(RescaleSlope="2"),
     "rescaled": lambda: radiograph(RescaleSlope="2", RescaleIntercept="-1024"),
     "falling slope": lambda: radiograph(255 - CHEST, RescaleSlope="-1", RescaleIntercept="255"),
     "window over the whole range": lambda: radiograph(WindowCenter="128", WindowWidth="256"),

@@ -46,6 +46,28 @@ def test_every_error_is_a_problem_with_a_code(
     assert told["retryable"] is False
 
 
+@pytest.mark.parametrize(
+    "path",
+    ["/v1/batches?after=nope", "/v1/batches/x/images?after=" + "9" * 30, "/v1/batches/x/results?partly=true"],
+)
+def test_a_query_that_means_nothing_is_refused(client: FlaskClient, path: str) -> None:
+    assert client.get(path).status_code == 422
+
+
+def test_a_misspelt_lane_does_not_make_a_routine_batch(client: FlaskClient) -> None:
+    assert client.post("/v1/batches?urgent=1").status_code == 422
+
+
+@pytest.mark.parametrize("path", ["/v1/batches/%00", "/batches/%00", "/batches/x?after=" + "9" * 30])
+def test_nonsense_in_the_path_is_not_found(client: FlaskClient, path: str) -> None:
+    assert client.get(path).status_code == 404
+
+
+@pytest.mark.parametrize("headers", [{"Origin": "http://evil.example"}, {"Sec-Fetch-Site": "cross-site"}])
+def test_another_sites_page_cannot_submit(client: FlaskClient, headers: dict[str, str]) -> None:
+    assert client.post("/v1/batches", headers=headers).get_json()["code"] == "cross_site"
+
+
 def test_a_wrong_query_is_named(client: FlaskClient) -> None:
     assert "limit" in client.get("/v1/batches?limit=0").get_json()["detail"]
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import psutil
@@ -22,7 +23,7 @@ from tests.dicoms import radiograph as dicom_radiograph
 from tests.dicoms import written
 from tests.pictures import saved
 from tests.service import until
-from worker.decoders import Decoded, Decoders
+from worker.decoders import Decoded, Decoders, DecodersUnusable
 from worker.radiograph import decode
 from worker.rejection import ImageRejected
 
@@ -175,9 +176,31 @@ def test_a_child_that_cannot_start_is_no_fault_of_the_image(blobs: Blobs, monkey
     with closing(Decoders(1, seconds=20, address_space=2 << 30)) as decoders:
         with monkeypatch.context() as broken:
             broken.setattr(sys, "executable", "/bin/false")
-            with pytest.raises(RuntimeError, match="does not start: exit code 1"):
+            with pytest.raises(DecodersUnusable, match="does not start: exit code 1"):
                 decoders.decode(paths)
         assert codes(decoders.decode(paths)) == ["decoded"]
+
+
+def test_an_answer_that_was_not_taken_is_never_given_to_another_question(
+    blobs: Blobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (blobs.path(blobs.put(picture(seed))) for seed in (1, 2))
+    with closing(Decoders(1, seconds=20, address_space=2 << 30)) as decoders:
+        decoders.warm_up()
+        with monkeypatch.context() as short_of_memory:
+            short_of_memory.setattr("multiprocessing.connection.Connection.poll", Mock(side_effect=MemoryError))
+            with pytest.raises(MemoryError):
+                decoders.decode([first])
+        (answer,) = decoders.decode([second])
+    assert isinstance(answer, Decoded)
+    np.testing.assert_array_equal(answer.grey, decode(picture(2)))
+
+
+def test_waiting_is_told_to_whoever_holds_the_lease(blobs: Blobs) -> None:
+    told: list[bool] = []
+    with closing(Decoders(1, seconds=20, address_space=2 << 30)) as decoders:
+        decoders.decode([blobs.path(blobs.put(slow()))], meanwhile=lambda: told.append(True), every=0.1)
+    assert len(told) > 1
 
 
 def test_a_child_knows_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:

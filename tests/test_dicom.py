@@ -178,6 +178,7 @@ def test_what_is_needed_and_missing_is_truncated(name: str) -> None:
         {"SamplesPerPixel": 60000},
         {"PixelRepresentation": 9},
         {"PhotometricInterpretation": "NONSENSE"},
+        {"HighBit": 6},
         {"RescaleSlope": "1e308", "RescaleIntercept": "1e308"},
         {"WindowWidth": "0", "WindowCenter": "0"},
         {"PixelData": b""},

@@ -4,7 +4,7 @@ import hashlib
 import io
 import tracemalloc
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import pytest
@@ -52,7 +52,7 @@ def test_too_many_images_are_refused(narrow: Api) -> None:
 def test_one_image_that_is_too_large_is_rejected_alone(narrow: Api, radiograph: Radiograph, in_zip: bool) -> None:
     large = radiograph(1) + bytes(120_000)
     files = {"large.png": large, "good.png": radiograph(2)}
-    answer = narrow.post(zipped(files), "application/zip") if in_zip else narrow.submit(files)
+    answer = narrow.post(deflated(files), "application/zip") if in_zip else narrow.submit(files)
     assert answer.status_code == 202
     rejected = narrow.images()[0]
     assert (rejected.code, rejected.bytes, rejected.sha256) == (
@@ -65,11 +65,22 @@ def test_one_image_that_is_too_large_is_rejected_alone(narrow: Api, radiograph: 
 
 
 def test_what_comes_out_of_a_zip_is_limited_like_what_comes_in(narrow: Api, radiograph: Radiograph) -> None:
+    files = {f"{number}.png": radiograph(number) + bytes(90_000) for number in range(4)}
+    narrow.refuses(narrow.post(deflated(files), "application/zip"), 413, "too_large")
+
+
+def test_a_zip_counts_as_it_arrives_and_as_it_unpacks(narrow: Api, radiograph: Radiograph) -> None:
+    files = {f"{number}.png": radiograph(number) + bytes(70_000) for number in range(2)}
+    assert narrow.post(zipped(files), "application/zip").get_json()["code"] == "too_large"
+    assert narrow.submit(files).status_code == 202
+
+
+def deflated(files: Mapping[str, bytes]) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for number in range(4):
-            archive.writestr(f"{number}.png", radiograph(number) + bytes(90_000))
-    narrow.refuses(narrow.post(buffer.getvalue(), "application/zip"), 413, "too_large")
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return buffer.getvalue()
 
 
 def test_a_full_disk_is_told_before_the_body_is_read(settings: Settings, radiograph: Radiograph) -> None:

@@ -189,6 +189,24 @@ def test_a_claim_that_is_given_back_can_be_claimed_again_together(database: Data
     assert len(taken(database).images) == 3
 
 
+def test_a_lease_that_is_held_on_to_does_not_run_out(database: Database) -> None:
+    submit(database, 2)
+    held = taken(database)
+    with database.write() as session:
+        session.execute(update(Image).values(lease_until=now(-1)))
+        queue.hold_on(session, held, lease_seconds=60)
+    with database.write() as session:
+        assert queue.sweep(session, worker="sweeper") == 0
+    finish(database, held)
+
+
+def test_what_a_reader_sees_is_of_one_moment(database: Database) -> None:
+    with database.read() as session:
+        before = audit.count(session)
+        submit(database, 1)
+        assert audit.count(session) == before
+
+
 def test_identifiers_of_dicom_files_are_kept(database: Database) -> None:
     submit(database, 2)
     held = taken(database)

@@ -59,7 +59,7 @@ class Api:
         return found
 
     def refuses(self, answer: TestResponse, status: int, code: str) -> Any:
-        """Assert the problem, and that it left nothing behind in the database or among the unfinished uploads."""
+        """Assert the problem, and that it left nothing behind in the database or among the blobs."""
         problem = answer.get_json(force=True)
         assert (answer.status_code, problem["code"]) == (status, code), problem
         assert answer.content_type == "application/problem+json"
@@ -67,6 +67,7 @@ class Api:
             assert session.scalar(select(func.count()).select_from(Batch)) == 0
             assert session.scalar(select(func.count()).select_from(Image)) == 0
         self.nothing_unfinished()
+        assert self.blobs() == []
         return problem
 
     def nothing_unfinished(self) -> None:

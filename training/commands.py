@@ -1,6 +1,7 @@
 """The commands on models and images that need no server: train, evaluate, classify."""
 
 import json
+import math
 from pathlib import Path
 
 import click
@@ -114,6 +115,8 @@ def classify(settings: Settings, image: Path, version: str | None) -> None:
         decision = Decision(card.threshold, card.calibration_slope, card.calibration_intercept)
         predictor = Predictor(weights, decision, preprocessing=card.preprocessing, batch_size=1)
     prediction = predictor.predict([grey])[0]
+    if not math.isfinite(prediction.raw):
+        fail(f"{card.version} gave no number for this image")
     click.echo(f"label: {prediction.label}")
     click.echo(f"probability: {prediction.probability:.6f} (positive from {card.threshold:.3f})")
     click.echo(f"model: {card.version}")

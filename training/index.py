@@ -85,8 +85,9 @@ def _metadata(path: Path) -> dict[str, dict[str, str]]:
     if not path.is_file():
         return {}
     with path.open(newline="", encoding="utf-8") as lines:
-        rows = list(csv.DictReader(lines))
-    if rows and "file" not in rows[0]:
+        reader = csv.DictReader(lines)
+        rows = list(reader)
+    if "file" not in (reader.fieldnames or ()):
         raise DataUnusable("metadata.csv has no column `file`: name each image as CLASS/images/NAME there")
     return {row["file"]: row for row in rows}
 

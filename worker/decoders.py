@@ -5,8 +5,8 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from itertools import chain
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any
 from worker.decoder import Answer, Decoded
 from worker.rejection import ImageRejected
 
-__all__ = ["Decoded", "Decoders"]
+__all__ = ["Decoded", "Decoders", "DecodersUnusable"]
 
 # Many enough that crossing the pipe costs nothing, few enough that little is done again when a child dies.
 _TOGETHER = 32
@@ -48,11 +48,19 @@ class Decoders:
         """Start every child now, so that the first image does not wait for imports."""
         list(self._threads.map(_Child.start, self._children))
 
-    def decode(self, paths: Sequence[Path]) -> list[Answer]:
-        """Return one answer per path, in order; each path ends in the SHA-256 of its bytes."""
+    def decode(
+        self, paths: Sequence[Path], *, meanwhile: Callable[[], object] = lambda: None, every: float | None = None
+    ) -> list[Answer]:
+        """Return one answer per path, in order; each path ends in the SHA-256 of its bytes.
+
+        Calls `meanwhile` again and again while that takes longer than `every` seconds. Raises DecodersUnusable.
+        """
         size = min(_TOGETHER, -(-len(paths) // len(self._children)) or 1)
         chunks = [paths[start : start + size] for start in range(0, len(paths), size)]
-        return list(chain.from_iterable(self._threads.map(self._decode, chunks)))
+        asked = [self._threads.submit(self._decode, chunk) for chunk in chunks]
+        while wait(asked, timeout=every).not_done:
+            meanwhile()
+        return list(chain.from_iterable(future.result() for future in asked))
 
     def close(self) -> None:
         self._threads.shutdown(cancel_futures=True)
@@ -65,6 +73,10 @@ class Decoders:
             return child.decode(chunk)
         finally:
             self._idle.put(child)
+
+
+class DecodersUnusable(Exception):
+    """No decoding process can be started here; that is no fault of an image."""
 
 
 class _ChildEnded(Exception):
@@ -85,7 +97,7 @@ class _Child:
         self._connection: Connection[Sequence[Path], Any]
 
     def start(self) -> None:
-        """Start it unless it runs. Raises RuntimeError where it cannot start at all."""
+        """Start it unless it runs. Raises DecodersUnusable."""
         if self._process:
             return
         ours, theirs = socket.socketpair()
@@ -93,12 +105,16 @@ class _Child:
             limits = f"seconds={self._seconds}, address_space={self._address_space}"
             program = f"from worker import decoder; decoder.serve({theirs.fileno()}, {limits})"
             command = [sys.executable, "-P", "-c", program]
-            self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=_environment())
+            try:
+                self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=_environment())
+            except OSError as error:
+                ours.close()
+                raise DecodersUnusable(f"the decoding process cannot be started: {error.strerror}") from error
         self._connection = Connection(ours.detach())
         try:
             self._receive(_START_SECONDS)
         except _ChildEnded as ended:
-            raise RuntimeError(f"the decoding process does not start: exit code {ended.code}") from ended
+            raise DecodersUnusable(f"the decoding process does not start: exit code {ended.code}") from ended
 
     def decode(self, paths: Sequence[Path]) -> list[Answer]:
         try:
@@ -128,6 +144,9 @@ class _Child:
                 return self._connection.recv()
         except (EOFError, OSError):
             pass
+        except BaseException:
+            self.stop()  # its answer must not be taken for that to the next question
+            raise
         raise _ChildEnded(self.stop())
 
     def stop(self) -> int | None:

@@ -139,6 +139,8 @@ def _shown(dataset: Dataset) -> Grey:
     Worked out once per value, not per pixel. Negative values stand in the upper half, as in two's complement.
     """
     bits, low, high = dataset.BitsStored, *_range(dataset)
+    if dataset.get("HighBit", bits - 1) != bits - 1:  # retired from the standard for good: pixels would be shifted
+        raise ImageRejected("truncated", "the stored bits are not the lowest ones")
     if not 1 <= bits <= _MOST_BITS or not 0 < high - low < np.inf:
         raise ImageRejected("truncated", "the tags leave no range of grey levels")
     values = np.arange(1 << bits)
@@ -163,6 +165,8 @@ def _range(dataset: Dataset) -> tuple[float, float]:
             return 0, (1 << int(dataset[name][0].LUTDescriptor[2])) - 1
     bits = dataset.BitsStored
     low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if dataset.PixelRepresentation else (0, (1 << bits) - 1)
-    slope, intercept = float(dataset.get("RescaleSlope") or 1), float(dataset.get("RescaleIntercept") or 0)
+    slope, intercept = 1.0, 0.0
+    if "RescaleSlope" in dataset and "RescaleIntercept" in dataset:  # one alone means nothing, to pydicom either
+        slope, intercept = float(dataset.RescaleSlope), float(dataset.RescaleIntercept)
     ends = sorted((low * slope + intercept, high * slope + intercept))
     return ends[0], ends[1]

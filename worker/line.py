@@ -1,5 +1,6 @@
 """The line: claim images, decode them in children, predict them in one batch, store what was found."""
 
+import contextlib
 import logging
 import math
 import time
@@ -13,7 +14,7 @@ from db.database import Database
 from db.queue import Claim, Claimed, Failure, Fenced, Finding
 from db.tables import ImageState, Lane
 from settings import Settings
-from worker.decoders import Decoded, Decoders
+from worker.decoders import Decoded, Decoders, DecodersUnusable
 from worker.models import Models
 from worker.predictor import ModelUnusable, Prediction
 from worker.rejection import ImageRejected
@@ -24,6 +25,10 @@ log = logging.getLogger(__name__)
 # The image's own fault is a rejection; these are ours, or need a person to look.
 _QUARANTINE = {"decoder_died", "image_lost", "model_output"}
 _RETRY_SECONDS = 0.5
+
+
+class StorageAway(Exception):
+    """The directory of the images cannot be read at all; that is no fault of an image."""
 
 
 class Line:
@@ -77,14 +82,20 @@ class Line:
             return 0
         try:
             findings, failures = self._examine(claim)
-        except ModelUnusable as error:
+        except (ModelUnusable, DecodersUnusable, StorageAway) as error:
             self._hand_back(claim, error)
             return 0
         self.problem = None
         return self._store(claim, findings, failures)
 
     def _examine(self, claim: Claim) -> tuple[list[Finding], list[Failure]]:
-        answers = self._decoders.decode([self._blobs.path(image.sha256) for image in claim.images])
+        answers = self._decoders.decode(
+            [self._blobs.path(image.sha256) for image in claim.images],
+            meanwhile=lambda: self._hold_on(claim),
+            every=self._settings.lease_seconds / 3,
+        )
+        if any(isinstance(answer, ImageRejected) and answer.code == "image_lost" for answer in answers):
+            self._check_storage(claim)
         failures = []
         readable: dict[str, list[tuple[Claimed, Decoded]]] = {}
         for image, answer in zip(claim.images, answers, strict=True):
@@ -98,6 +109,20 @@ class Line:
             findings += found
             failures += unanswered
         return findings, failures
+
+    def _hold_on(self, claim: Claim) -> None:
+        """Slow decoding is no silence: the lease begins anew."""
+        with contextlib.suppress(DBAPIError), self._database.write() as session:
+            queue.hold_on(session, claim, lease_seconds=self._settings.lease_seconds)
+
+    def _check_storage(self, claim: Claim) -> None:
+        """One lost blob is lost; where the model's own blob cannot be read either, the directory is away."""
+        for version in {image.model_version for image in claim.images}:
+            try:
+                with self._blobs.path(self._models.get(version).weights_sha256).open("rb") as weights:
+                    weights.read(1)
+            except OSError as error:
+                raise StorageAway(f"the directory of the images cannot be read: {error.strerror}") from error
 
     def _predict(self, version: str, images: Sequence[tuple[Claimed, Decoded]]) -> tuple[list[Finding], list[Failure]]:
         loaded = self._models.get(version)
@@ -143,7 +168,7 @@ class Line:
             else:
                 return len(claim.images)
 
-    def _hand_back(self, claim: Claim, error: ModelUnusable) -> None:
+    def _hand_back(self, claim: Claim, error: Exception) -> None:
         self.problem = str(error)
         log.error("%d images go back to the queue: %s", len(claim.images), error)
         with self._database.write() as session:

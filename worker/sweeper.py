@@ -55,6 +55,8 @@ class Sweeper(threading.Thread):
                 sweep(self._database, self._tickets, worker=self._worker)
             except DBAPIError as error:
                 log.warning("the database is away: %s", type(error.orig).__name__)
+            except Exception:
+                log.exception("this sweep failed, the next one is due")  # without sweeps nothing moves again
             self._stopped.wait(self._seconds)
 
     def stop(self) -> None:

@@ -1,0 +1,100 @@
+"""The line with the shipped model: what is no fault of an image must cost no image."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+import cxr
+from db import batches
+from db.batches import Item
+from db.blobs import Blobs
+from db.database import Database
+from db.tables import ImageState, Lane
+from settings import Settings
+from worker.decoders import Decoders
+from worker.line import Line
+from worker.models import Models
+
+Radiograph = Callable[[int], bytes]
+COUNT = 3
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings.from_environment({"CXR_HOME": str(tmp_path)})
+
+
+@pytest.fixture
+def database(settings: Settings) -> Iterator[Database]:
+    cxr.bring_up_to_date(settings)
+    with closing(Database(settings.database_url)) as database:
+        yield database
+
+
+@pytest.fixture
+def line(settings: Settings, database: Database) -> Iterator[Line]:
+    blobs = Blobs(settings.blobs)
+    models = Models(database, blobs, batch_size=8)
+    with closing(Decoders(1, seconds=20, address_space=2 << 30)) as decoders:
+        yield Line(database, blobs, models, decoders, settings, worker="w1")
+
+
+@pytest.fixture
+def batch_id(settings: Settings, database: Database, radiograph: Radiograph) -> str:
+    blobs = Blobs(settings.blobs)
+    items = [Item(f"{seed}.png", blobs.put(radiograph(seed)), 1, "image/png") for seed in range(COUNT)]
+    with database.write() as session:
+        return batches.add(session, items, lane=Lane.ROUTINE, actor="test").id
+
+
+def states(database: Database, batch_id: str) -> set[ImageState]:
+    with database.read() as session:
+        return {line.state for line in batches.lines(session, batch_id)}
+
+
+def work(line: Line) -> int:
+    return line.work(lambda: False)
+
+
+def test_images_wait_while_their_directory_is_away(
+    line: Line, settings: Settings, database: Database, batch_id: str
+) -> None:
+    away = settings.blobs.with_name("away")
+    settings.blobs.rename(away)
+    assert work(line) == 0
+    assert states(database, batch_id) == {ImageState.QUEUED}
+    assert line.problem
+    away.rename(settings.blobs)
+    assert work(line) == COUNT
+    assert states(database, batch_id) == {ImageState.CLASSIFIED}
+    assert line.problem is None
+
+
+def test_images_wait_while_no_decoding_process_starts(
+    line: Line, database: Database, batch_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for executable in ("/bin/false", "/nowhere"):
+        with monkeypatch.context() as broken:
+            broken.setattr(sys, "executable", executable)
+            assert work(line) == 0
+        assert states(database, batch_id) == {ImageState.QUEUED}
+        assert "decoding process" in (line.problem or "")
+    assert work(line) == COUNT
+
+
+def test_one_lost_blob_is_quarantined_alone(
+    line: Line, settings: Settings, database: Database, batch_id: str, radiograph: Radiograph
+) -> None:
+    blobs = Blobs(settings.blobs)
+    blobs.path(blobs.put(radiograph(1))).unlink()
+    assert work(line) == COUNT
+    with database.read() as session:
+        found = [(line.state, line.code) for line in batches.lines(session, batch_id)]
+    assert found == [
+        (ImageState.CLASSIFIED, None),
+        (ImageState.QUARANTINED, "image_lost"),
+        (ImageState.CLASSIFIED, None),
+    ]
