@@ -173,7 +173,10 @@ def audit() -> None:
 @click.pass_obj
 def verify(settings: Settings) -> None:
     """Walk the chain; exits with 1 if a row was edited, deleted, swapped or cut off."""
-    with words.status("walking the chain"), Database(settings.database_url).read() as session:
+    database = migrations.existing(settings.database_url)
+    if database is None:
+        fail("there is no audit yet: run `cxr migrate` or `cxr up` first")
+    with words.status("walking the chain"), database.read() as session:
         verdict = chain.verify(session)
     if verdict.problem:
         fail(f"the audit does not hold: {verdict.problem}")

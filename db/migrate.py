@@ -30,6 +30,14 @@ def downgrade(database: Database, revision: str = "base") -> None:
         command.downgrade(_config(connection), revision)
 
 
+def existing(url: str) -> Database | None:
+    """Return the database if it is there and up to date; asking must not make one."""
+    if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).exists():
+        return None
+    database = Database(url)
+    return database if is_current(database) else None
+
+
 def is_current(database: Database) -> bool:
     """Whether every migration has been applied; a server that finds this false must not serve."""
     with database.read() as session:

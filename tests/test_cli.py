@@ -102,13 +102,59 @@ def test_without_a_server_the_error_says_what_to_do(tmp_path: Path) -> None:
     assert "cxr up" in answer.stderr
 
 
+def test_a_home_where_nothing_runs_never_reaches_another_homes_server(service: Service, tmp_path: Path) -> None:
+    answer = cxr("status", home=tmp_path, CXR_PORT=str(service.settings.port))
+    assert answer.returncode == 1
+    assert str(tmp_path) in answer.stderr
+
+
+def test_scanners_names_are_sent_and_hidden_files_are_not(run: Run, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "1.2.826.0.1.4711").write_bytes(next(folder.glob("*.dcm")).read_bytes())
+    (tmp_path / ".DS_Store").write_bytes(b"x")
+    assert run("submit", tmp_path, "--wait").returncode == 0
+    assert [row["custom_id"] for row in csv.DictReader(run("results").stdout.splitlines())] == [
+        str(tmp_path / "1.2.826.0.1.4711")
+    ]
+
+
+def test_what_failed_is_shown_before_what_did_not(run: Run, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "z.png").write_bytes(b"x")
+    shown = run("submit", next(folder.glob("*.png")), tmp_path / "z.png", "--wait").stdout
+    assert shown.index("unsupported_type") < shown.index("classified")
+    assert "1 classified, 1 not" in shown
+
+
+@pytest.mark.parametrize("words", [("audit", "verify"), ("classify", "/")])
+def test_what_a_person_can_mend_is_said_in_one_line(tmp_path: Path, words: tuple[str, ...]) -> None:
+    answer = cxr(*words, home=tmp_path)
+    assert answer.returncode in {1, 2}
+    assert "Traceback" not in answer.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_results_that_cannot_be_written_are_said_in_one_line(run: Run, tmp_path: Path) -> None:
+    answer = run("results", "-o", tmp_path / "nowhere" / "out.csv")
+    assert answer.returncode == 1
+    assert len(answer.stderr.splitlines()) == 1, answer.stderr
+
+
 def test_an_unknown_batch_is_an_error(run: Run) -> None:
     answer = run("results", "batch_unknown")
     assert answer.returncode == 1
     assert "batch_unknown" in answer.stderr
 
 
-def test_a_setting_that_cannot_be_used_is_named(tmp_path: Path) -> None:
-    answer = cxr("status", home=tmp_path, CXR_BATCH_SIZE="many")
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("CXR_BATCH_SIZE", "many"),
+        ("CXR_PORT", "99999"),
+        ("REDIS_URL", "amqp://user:secret@host"),
+        ("DATABASE_URL", "mysql://user:secret@host"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_named(tmp_path: Path, name: str, value: str) -> None:
+    answer = cxr("status", home=tmp_path, **{name: value})
     assert answer.returncode == 1
-    assert "CXR_BATCH_SIZE" in answer.stderr
+    assert name in answer.stderr
+    assert "secret" not in answer.stderr

@@ -46,7 +46,7 @@ def test_a_result_says_who_made_it_from_what(service: Service, radiograph: Radio
     assert (result.preprocessing, len(result.weights_sha256)) == ("grey128-1", 64)
 
 
-def test_a_thousand_images_are_each_answered_once(service: Service, radiograph: Radiograph) -> None:
+def test_every_image_of_a_night_is_answered_once(service: Service, radiograph: Radiograph) -> None:
     files = {f"night/{number}.png": radiograph(number) for number in range(300)}
     batch_id = service.submit(files)
     lines = service.wait(batch_id)

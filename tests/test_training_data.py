@@ -48,6 +48,12 @@ def test_an_image_that_metadata_names_and_nobody_has_is_refused(small: Path) -> 
         index.index(small)
 
 
+def test_metadata_that_names_no_file_is_refused(small: Path) -> None:
+    (small / "metadata.csv").write_text("foo,bar\n")
+    with pytest.raises(DataUnusable, match="no column `file`"):
+        index.index(small)
+
+
 def test_a_patient_in_two_folds_is_refused(small: Path) -> None:
     rows = [f"{entry.file},one-patient,{place}" for place, entry in enumerate(index.index(small))]
     (small / "metadata.csv").write_text("\n".join(["file,patient_id,fold", *rows]))

@@ -10,7 +10,6 @@ from rich.table import Table
 
 from db import migrate, registry
 from db.blobs import Blobs
-from db.database import Database
 from db.registry import Card
 from settings import Settings
 from terminal import NOTICE, answers, bar, fail, words
@@ -52,7 +51,7 @@ def train(settings: Settings, folder: Path, epochs: int, seed: int, out: Path | 
     except DataUnusable as error:
         fail(str(error))
     runs.save(out or settings.home / "runs" / run.card.version, run)
-    database = _database(settings)
+    database = migrate.existing(settings.database_url)
     if database:
         with database.write() as session:
             registry.register(session, Blobs(settings.blobs), run.card, run.weights, actor="train")
@@ -127,7 +126,7 @@ def classify(settings: Settings, image: Path, version: str | None) -> None:
 @click.pass_obj
 def models(settings: Settings) -> None:
     """List the registered model versions."""
-    database = _database(settings)
+    database = migrate.existing(settings.database_url)
     if database is None:
         fail("this home has no database yet: run `cxr migrate` or `cxr up` first")
     with database.read() as session:
@@ -144,7 +143,7 @@ def models(settings: Settings) -> None:
 
 def _model(settings: Settings, version: str | None) -> tuple[Card, bytes]:
     """The named version, or this home's champion, or, in a home without a database, the shipped model."""
-    database = _database(settings)
+    database = migrate.existing(settings.database_url)
     if database is None:
         card, weights = shipped.load()
         if version not in {None, card.version}:
@@ -156,15 +155,6 @@ def _model(settings: Settings, version: str | None) -> tuple[Card, bytes]:
         except (registry.VersionUnknown, registry.NoChampion) as error:
             fail(str(error))
         return registry.card_of(model), Blobs(settings.blobs).read(model.weights_sha256)
-
-
-def _database(settings: Settings) -> Database | None:
-    """This home's database, or None where there is none yet; asking must not make one."""
-    url = settings.database_url
-    if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).exists():
-        return None
-    database = Database(url)
-    return database if migrate.is_current(database) else None
 
 
 def _show(figures: dict[str, object]) -> None:
