@@ -6,15 +6,17 @@ from typing import Any, NoReturn
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+_WIDE = 200
 NOTICE = "Research software, not a medical device."
 
-answers = Console(highlight=False)
+# What is piped is not folded to the 80 columns of a terminal that is not there.
+answers = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE)
 words = Console(stderr=True, highlight=False)
 
 
 def fail(message: str) -> NoReturn:
     """Say what was wrong and what to do, and exit with 1."""
-    words.print(f"cxr: {message}", style="red", markup=False)
+    words.print(f"cxr: {message}", style="red", markup=False, soft_wrap=True)
     sys.exit(1)
 
 
