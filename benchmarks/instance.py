@@ -82,24 +82,30 @@ class Bench:
 
     def send(self, paths: Sequence[Path], lane: Lane = Lane.ROUTINE) -> float:
         """Send the files over HTTP as one batch, and return the seconds until its last row is finished."""
-        files = [(f"{number}-{path.name}", path) for number, path in enumerate(paths)]
         start = time.time()
-        with Client(self._instance.url) as client:
-            batch_id = client.submit(files, urgent=lane == Lane.URGENT)["id"]
-        self.wait(batch_id, pause=0.005 if lane == Lane.URGENT else 0.5)
-        with self.database.read() as session:
-            finished = session.scalars(select(Batch.finished_at).where(Batch.id == batch_id)).one()
-        if finished is None:
-            raise AssertionError(batch_id)
-        return finished.timestamp() - start
+        return self._finished(self._upload(paths, lane), pause=0.005) - start
 
     def send_in_parts(self, paths: Sequence[Path], *, senders: int, parts: int) -> float:
         """Send the files as several batches side by side, and return the seconds until the last row."""
         size = -(-len(paths) // parts)
         start = time.time()
         with ThreadPoolExecutor(senders) as pool:
-            list(pool.map(self.send, [paths[first : first + size] for first in range(0, len(paths), size)]))
-        return time.time() - start
+            sent = list(pool.map(self._upload, [paths[first : first + size] for first in range(0, len(paths), size)]))
+        return max(self._finished(batch_id, pause=0.5) for batch_id in sent) - start
+
+    def _upload(self, paths: Sequence[Path], lane: Lane = Lane.ROUTINE) -> str:
+        files = [(f"{number}-{path.name}", path) for number, path in enumerate(paths)]
+        with Client(self._instance.url) as client:
+            return str(client.submit(files, urgent=lane == Lane.URGENT)["id"])
+
+    def _finished(self, batch_id: str, *, pause: float) -> float:
+        """When the batch was finished, by the database's clock, once it is."""
+        self.wait(batch_id, pause=pause)
+        with self.database.read() as session:
+            finished = session.scalars(select(Batch.finished_at).where(Batch.id == batch_id)).one()
+        if finished is None:
+            raise AssertionError(batch_id)
+        return finished.timestamp()
 
     def queued(self) -> int:
         with self.database.read() as session:
