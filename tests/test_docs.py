@@ -42,8 +42,10 @@ def first_column(table: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def application(tmp_path_factory: pytest.TempPathFactory) -> APIFlask:
-    return app.create_app(Settings.from_environment({"CXR_HOME": str(tmp_path_factory.mktemp("home"))}))
+def application(tmp_path_factory: pytest.TempPathFactory) -> Iterator[APIFlask]:
+    made = app.create_app(Settings.from_environment({"CXR_HOME": str(tmp_path_factory.mktemp("home"))}))
+    yield made
+    made.extensions["cxr"].database.close()
 
 
 # Settings
