@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-import tomllib
 from collections.abc import Iterator
 from dataclasses import fields
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -28,18 +27,12 @@ from db.clock import now
 from db.database import Database
 from db.tables import Worker
 from settings import Settings
+from tests.project import LOCKS, PYPROJECT, ROOT
 
-ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
 SECRETS = {"POSTGRES_PASSWORD": "for-postgres", "REDIS_PASSWORD": "for-redis"}
 OURS = {"migrate", "api", "worker", "worker-gpu", "beat"}
 SERVICES = {*OURS, "postgres", "redis"}
-PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-LOCKS = {
-    "requirements.lock": ("cpu", "notebook", "dev"),
-    "requirements-cpu.lock": ("cpu",),
-    "requirements-gpu.lock": ("gpu",),
-}
 
 
 def compose(*options: str | Path, environment: dict[str, str] = SECRETS) -> subprocess.CompletedProcess[str]:

@@ -1,24 +1,11 @@
 """The lock files: every direct dependency, a hash for everything, no host, the tested versions."""
 
 import re
-import sys
-import tomllib
-from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 
-ROOT = Path(__file__).parent.parent
-BIN = Path(sys.executable).parent
-SECRETS = {"POSTGRES_PASSWORD": "for-postgres", "REDIS_PASSWORD": "for-redis"}
-OURS = {"migrate", "api", "worker", "worker-gpu", "beat"}
-SERVICES = {*OURS, "postgres", "redis"}
-PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-LOCKS = {
-    "requirements.lock": ("cpu", "notebook", "dev"),
-    "requirements-cpu.lock": ("cpu",),
-    "requirements-gpu.lock": ("gpu",),
-}
+from tests.project import LOCKS, PYPROJECT, ROOT
 
 
 def pins(lock: str) -> dict[str, set[str]]:
