@@ -1,6 +1,7 @@
 """The web application, wired together."""
 
 from typing import Any
+from urllib.parse import urlsplit
 
 from apiflask import APIFlask
 from flask import Response, request
@@ -42,7 +43,8 @@ def _refuse_other_sites() -> None:
     """A page that someone opens elsewhere must not submit to the server on this machine; browsers say so."""
     if request.method == "GET":
         return
-    foreign = request.headers.get("Origin", request.host_url.rstrip("/")) != request.host_url.rstrip("/")
+    origin = request.headers.get("Origin")
+    foreign = origin is not None and urlsplit(origin).netloc != request.host  # a proxy may speak https for us
     if foreign or request.headers.get("Sec-Fetch-Site", "none") not in {"none", "same-origin"}:
         raise problems.Problem(403, "cross_site", "Submit from this server's own page, or without a browser.")
 

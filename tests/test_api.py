@@ -68,6 +68,12 @@ def test_another_sites_page_cannot_submit(client: FlaskClient, headers: dict[str
     assert client.post("/v1/batches", headers=headers).get_json()["code"] == "cross_site"
 
 
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_our_own_page_can_submit_also_behind_tls(client: FlaskClient, scheme: str) -> None:
+    answer = client.post("/v1/batches", headers={"Origin": f"{scheme}://localhost", "Sec-Fetch-Site": "same-origin"})
+    assert answer.get_json()["code"] == "unsupported_media_type"
+
+
 def test_a_wrong_query_is_named(client: FlaskClient) -> None:
     assert "limit" in client.get("/v1/batches?limit=0").get_json()["detail"]
 
