@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 from apiflask import APIFlask
 from flask import Response, request
 
-from api import batches, health, pages, problems
+from api import batches, health, pages, problems, submissions
 from api.wiring import Parts
 from db.blobs import Blobs
 from db.database import Database
@@ -33,7 +33,7 @@ def create_app(settings: Settings) -> APIFlask:
     problems.register(app)
     app.before_request(_refuse_other_sites)
     app.after_request(_keep_out_of_caches)
-    for module in (batches, health, pages):
+    for module in (submissions, batches, health, pages):
         app.register_blueprint(module.blueprint)
     app.spec_processor(_describe_upload)
     return app

@@ -1,35 +1,31 @@
-"""Submit a batch, follow it, fetch its results."""
+"""Follow a batch, fetch its results, stop it, run it again, purge it."""
 
-import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 from apiflask import APIBlueprint
-from flask import Response, current_app, request, url_for
+from flask import Response, current_app, request
 from pydantic import BaseModel, Field
+from sqlalchemy.orm import Session
 
-from api import results, uploads
+from api import results
 from api.problems import Problem
 from api.schemas import BatchAnswer, BatchList, ImageAnswer, ImageList, ResultList
 from api.wiring import parts
-from db import batches
+from db import batches, ending, purging
 from db.batches import Progress
-from db.registry import NoChampion
-from db.tables import BatchState, Lane
+from db.tables import Batch, Lane
 
 blueprint = APIBlueprint("batches", __name__, url_prefix="/v1/batches", tag="Batches")
 
-_POLL_SECONDS = "2"
+POLL_SECONDS = "2"
 _JSON = "application/json"
 _MOST_IMAGES = 1 << 31
 
 
 class Query(BaseModel, extra="forbid"):
     """A misspelt option must not pass for the default."""
-
-
-class SubmitQuery(Query):
-    lane: Lane = Lane.ROUTINE
-    synthetic: bool = Field(default=False, description="The images were made by code; shown wherever they are")
 
 
 class ListQuery(Query):
@@ -44,30 +40,6 @@ class ImagesQuery(Query):
 
 class ResultsQuery(Query):
     partial: bool = Field(default=False, description="Answer before the batch is finished")
-
-
-@blueprint.post("")
-@blueprint.input(SubmitQuery, location="query", arg_name="query")
-@blueprint.output(BatchAnswer, status_code=202)
-@blueprint.doc(summary="Submit images as one batch: many files, or one zip")
-def submit(query: SubmitQuery) -> tuple[BatchAnswer, int, dict[str, str]]:
-    own = parts()
-    try:
-        with own.blobs.delivery() as delivery:
-            items = uploads.receive(request, own.blobs, delivery, own.settings)
-            delivery.settle()
-            with own.database.write() as session:
-                batch_id = batches.add(session, items, lane=query.lane, actor="api", synthetic=query.synthetic).id
-    except NoChampion as error:
-        raise Problem(503, "no_model", str(error), retryable=True) from error
-    except OSError as error:
-        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
-            raise
-        raise Problem(507, "disk_full", "The server's disk is full; tell its operator.", retryable=True) from error
-    own.tickets.ring(query.lane, len(items))
-    current_app.logger.info("accepted %s with %d images", batch_id, len(items))
-    headers = {"Location": url_for("batches.status", batch_id=batch_id), "Retry-After": _POLL_SECONDS}
-    return BatchAnswer.of(_progress(batch_id)), 202, headers
 
 
 @blueprint.get("")
@@ -87,7 +59,7 @@ def index(query: ListQuery) -> BatchList:
 @blueprint.doc(summary="State and live counts of a batch")
 def status(batch_id: str) -> tuple[BatchAnswer, int, dict[str, str]]:
     progress = _progress(batch_id)
-    headers = {"Retry-After": _POLL_SECONDS} if progress.state == BatchState.PROCESSING else {}
+    headers = {"Retry-After": POLL_SECONDS} if progress.open else {}
     return BatchAnswer.of(progress), 200, headers
 
 
@@ -132,7 +104,7 @@ def results_json(batch_id: str, query: ResultsQuery) -> Response:
 
 def _results(batch_id: str, media_type: str, *, partial: bool) -> Response:
     progress = _progress(batch_id)
-    if progress.state == BatchState.PROCESSING and not partial:
+    if progress.open and not partial:
         detail = f"{progress.done} of {progress.total} images are done; wait, or ask for partial results."
         raise Problem(409, "not_finished", detail, retryable=True)
     database = parts().database
@@ -140,9 +112,70 @@ def _results(batch_id: str, media_type: str, *, partial: bool) -> Response:
     return Response(body, content_type=f"{media_type}; charset=utf-8", headers={"Cache-Control": "no-store"})
 
 
+@blueprint.post("/<batch_id>/cancel")
+@blueprint.output(BatchAnswer, status_code=202)
+@blueprint.doc(summary="Stop what has not begun; what is done is kept", responses=[404, 409])
+def cancel(batch_id: str) -> BatchAnswer:
+    with _changing(batch_id) as (session, batch):
+        try:
+            ending.cancel(session, batch, actor="api")
+        except ending.BatchClosed as error:
+            raise Problem(409, "batch_closed", "The batch has ended; there is nothing left to cancel.") from error
+    current_app.logger.info("cancelled %s", batch_id)
+    return BatchAnswer.of(_progress(batch_id))
+
+
+@blueprint.post("/<batch_id>/retry")
+@blueprint.output(BatchAnswer, status_code=202)
+@blueprint.doc(summary="Queue again what was quarantined, cancelled or expired", responses=[404, 409, 410])
+def retry(batch_id: str) -> BatchAnswer:
+    own = parts()
+    with _changing(batch_id) as (session, batch):
+        lane = Lane(batch.lane)
+        try:
+            moved = ending.retry(session, batch, actor="api", expire_seconds=own.settings.expire_hours * 3600)
+        except ending.BatchPurged as error:
+            raise Problem(410, "batch_purged", "The batch's images were purged; submit them again.") from error
+        except ending.NothingToRetry as error:
+            words = "Every image has its result or was rejected, and a rejected one would be rejected again."
+            raise Problem(409, "nothing_to_retry", words) from error
+    own.tickets.ring(lane, moved)
+    current_app.logger.info("retried %d images of %s", moved, batch_id)
+    return BatchAnswer.of(_progress(batch_id))
+
+
+@blueprint.delete("/<batch_id>")
+@blueprint.output(BatchAnswer, status_code=202)
+@blueprint.doc(summary="Purge the batch's pixels; results and audit stay", responses=[404, 409])
+def purge(batch_id: str) -> BatchAnswer:
+    with _changing(batch_id) as (session, batch):
+        purging.mark(session, batch, actor="api")
+    removed = purging.remove(parts().database, parts().blobs, batch_id)
+    current_app.logger.info("purged %s: %d files", batch_id, removed)
+    return BatchAnswer.of(_progress(batch_id))
+
+
+@contextmanager
+def _changing(batch_id: str) -> Iterator[tuple[Session, Batch]]:
+    """One transaction that holds the batch."""
+    with parts().database.write() as session:
+        batch = batches.find(session, batch_id) if batch_id.isprintable() else None
+        if batch is None:
+            raise _unknown()
+        try:
+            yield session, batch
+        except ending.BatchOpen as error:
+            words = "The batch has not ended: wait for it, or cancel it."
+            raise Problem(409, "batch_open", words, retryable=True) from error
+
+
 def _progress(batch_id: str) -> Progress:
     with parts().database.read() as session:
         progress = batches.progress(session, batch_id) if batch_id.isprintable() else None
     if progress is None:
-        raise Problem(404, "batch_unknown", "There is no batch of this id; GET /v1/batches lists them.")
+        raise _unknown()
     return progress
+
+
+def _unknown() -> Problem:
+    return Problem(404, "batch_unknown", "There is no batch of this id; GET /v1/batches lists them.")

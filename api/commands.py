@@ -1,4 +1,4 @@
-"""The commands that talk to a server: submit, status, results."""
+"""The commands that talk to a server: submit, status, results, cancel, retry, purge."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -83,6 +83,42 @@ def results(settings: Settings, batch: str | None, output: Path | None, *, parti
                     file.write(text)
             unfinished.replace(output)
     words.print(f"results of {chosen} written to {output}", markup=False)
+
+
+@click.command()
+@click.argument("batch")
+@click.pass_obj
+def cancel(settings: Settings, batch: str) -> None:
+    """Stop what no worker has begun; results that are there stay."""
+    with _talking(settings) as client:
+        _say_where_it_stands(client.cancel(batch))
+
+
+@click.command()
+@click.argument("batch")
+@click.pass_obj
+def retry(settings: Settings, batch: str) -> None:
+    """Queue again what was quarantined, cancelled or expired."""
+    with _talking(settings) as client:
+        _say_where_it_stands(client.retry(batch))
+
+
+@click.command()
+@click.argument("batch")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def purge(settings: Settings, batch: str, *, yes: bool) -> None:
+    """Remove a batch's images for good; results and audit stay."""
+    if not yes:
+        click.confirm(f"Remove the images of {batch} for good?", abort=True)
+    with _talking(settings) as client:
+        _say_where_it_stands(client.purge(batch))
+
+
+def _say_where_it_stands(batch: Batch) -> None:
+    numbers = ", ".join(f"{number} {state}" for state, number in batch["counts"].items() if number)
+    purged = ", purged" if batch["purged_at"] else ""
+    answers.print(f"{batch['id']} {batch['state']}{purged}: {numbers}")
 
 
 def send(settings: Settings, paths: Paths, *, urgent: bool = False, synthetic: bool = False) -> Batch:

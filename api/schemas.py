@@ -34,6 +34,8 @@ class BatchAnswer(BaseModel):
     progress: float = Field(ge=0, le=1, description="Share of images in a terminal state")
     submitted_at: datetime
     finished_at: datetime | None
+    expires_at: datetime | None = Field(description="Images that no worker has begun by then are given up")
+    purged_at: datetime | None = Field(description="Since then the images are gone; results and audit stay")
     notice: str = NOTICE
 
     @classmethod

@@ -3,13 +3,15 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from db import audit, clock, ids, registry, states, tables
-from db.tables import TERMINAL, Batch, BatchState, Image, ImageState, Label, Lane, Outcome, Result
+from db.tables import OPEN, TERMINAL, Batch, BatchState, Image, ImageState, Label, Lane, Outcome, Result
+
+_WEEK_SECONDS = 7 * 24 * 3600
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,13 @@ class Progress:
     counts: dict[ImageState, int]
     submitted_at: datetime
     finished_at: datetime | None
+    expires_at: datetime | None
+    purged_at: datetime | None
+
+    @property
+    def open(self) -> bool:
+        """Whether its images may still change."""
+        return self.state in OPEN
 
     @property
     def done(self) -> int:
@@ -59,8 +68,17 @@ class Line:
     reasons: list[str] | None
 
 
-def add(session: Session, items: Sequence[Item], *, lane: Lane, actor: str, synthetic: bool = False) -> Batch:
+def add(
+    session: Session,
+    items: Sequence[Item],
+    *,
+    lane: Lane,
+    actor: str,
+    synthetic: bool = False,
+    expire_seconds: int = _WEEK_SECONDS,
+) -> Batch:
     """Queue the images as one batch, pinned to the present champion. Raises NoChampion."""
+    submitted_at = clock.read(session)
     batch = Batch(
         id=ids.new("batch"),
         lane=lane,
@@ -69,8 +87,10 @@ def add(session: Session, items: Sequence[Item], *, lane: Lane, actor: str, synt
         model_version=registry.champion(session).version,
         total=len(items),
         synthetic=synthetic,
-        submitted_at=clock.read(session),
+        submitted_at=submitted_at,
         finished_at=None,
+        expires_at=submitted_at + timedelta(seconds=expire_seconds),
+        purged_at=None,
     )
     session.add(batch)
     session.flush()
@@ -114,6 +134,15 @@ def progress(session: Session, batch_id: str) -> Progress | None:
     return None if batch is None else _progress(session, batch)
 
 
+def find(session: Session, batch_id: str) -> Batch | None:
+    """Return the batch to change it; it and the end of the audit chain are ours until this transaction ends.
+
+    The chain first, as wherever both are held: two orders would be a deadlock.
+    """
+    audit.hold(session)
+    return session.get(Batch, batch_id, with_for_update=True)
+
+
 def newest(session: Session, *, limit: int, after: str | None = None) -> list[Progress]:
     """Return batches newest first; `after` is the id of the last one already seen."""
     older = select(Batch).order_by(Batch.id.desc()).limit(limit)
@@ -134,6 +163,8 @@ def _progress(session: Session, batch: Batch) -> Progress:
         counts=states.counts(session, batch.id),
         submitted_at=batch.submitted_at,
         finished_at=batch.finished_at,
+        expires_at=batch.expires_at,
+        purged_at=batch.purged_at,
     )
 
 

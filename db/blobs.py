@@ -54,6 +54,14 @@ class Blobs:
         finally:
             delivery.discard()
 
+    def remove(self, sha256: str) -> bool:
+        """Remove a blob that nothing needs any more, and return whether it was there."""
+        try:
+            self.path(sha256).unlink()
+        except FileNotFoundError:
+            return False
+        return True
+
     def free_bytes(self) -> int:
         self.root.mkdir(parents=True, exist_ok=True)
         disk = os.statvfs(self.root)

@@ -1,15 +1,27 @@
 """Signs of life: one row per worker process."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
-from sqlalchemy import delete, insert, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import Text, delete, insert, select, update
+from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from db.clock import now
-from db.tables import Worker
+from db.clock import Moment, now
+from db.tables import Table
 
 SILENT_SECONDS = 120
 _FORGOTTEN_SECONDS = 24 * 3600
+
+
+class Worker(Table):
+    """The last sign of life of each worker process."""
+
+    __tablename__ = "workers"
+    id: Mapped[str] = mapped_column(Text, primary_key=True)
+    device: Mapped[str] = mapped_column(Text)
+    problem: Mapped[str | None] = mapped_column(Text)
+    started_at: Mapped[datetime] = mapped_column(Moment)
+    seen_at: Mapped[datetime] = mapped_column(Moment)
 
 
 @dataclass(frozen=True)

@@ -128,6 +128,10 @@ def answered(application: APIFlask) -> Iterator[tuple[str, int]]:
     )
     for answer in asked:
         yield answer.json["code"], answer.status_code
+    parts = application.extensions.pop("cxr")
+    broken: Any = client.get("/v1/limits")
+    application.extensions["cxr"] = parts
+    yield broken.json["code"], broken.status_code
 
 
 def test_every_problem_is_documented_and_none_that_is_gone(application: APIFlask) -> None:

@@ -35,7 +35,8 @@ def database(settings: Settings) -> Iterator[Database]:
 
 
 @pytest.fixture
-def line(settings: Settings, database: Database) -> Iterator[Line]:
+def line(settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[Line]:
+    monkeypatch.setattr("worker.models._TRY_AGAIN_SECONDS", 0)
     blobs = Blobs(settings.blobs)
     models = Models(database, blobs, batch_size=8)
     with closing(Decoders(1, seconds=20, address_space=2 << 30)) as decoders:

@@ -16,7 +16,8 @@ import pytest
 from sqlalchemy import select
 
 import cxr
-from db.tables import AuditRow, ImageState, Outcome, Result, Worker
+from db.heartbeats import Worker
+from db.tables import AuditRow, ImageState, Outcome, Result
 from settings import Settings
 from tests.service import Service, free_port, until, zipped
 from up import StartFailed

@@ -3,8 +3,10 @@
 import contextlib
 import logging
 import math
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from sqlalchemy.exc import DBAPIError
 
@@ -17,6 +19,7 @@ from settings import Settings
 from worker.decoders import Decoded, Decoders, DecodersUnusable
 from worker.models import Models
 from worker.predictor import ModelUnusable, Prediction
+from worker.radiograph import Grey
 from worker.rejection import ImageRejected
 from worker.turns import Turns
 
@@ -44,6 +47,7 @@ class Line:
         self._settings = settings
         self._worker = worker
         self._turns = Turns()
+        self._predicting: dict[int, float] = {}
         self.problem: str | None = None
 
     def work(self, stopping: Callable[[], bool]) -> int:
@@ -69,14 +73,24 @@ class Line:
                 return done
         return 0
 
+    def hangs(self) -> bool:
+        """Whether a prediction takes longer than a lease; then only the end of this process frees its thread."""
+        begun = min(self._predicting.copy().values(), default=math.inf)
+        return time.monotonic() - begun > self._settings.lease_seconds
+
     def _suspected(self, lane: Lane) -> bool:
         with self._database.read() as session:
-            return queue.has_suspects(session, lane)
+            return queue.has_suspects(session, lane, without=self._models.unusable())
 
     def _one_claim(self, lane: Lane, *, alone: bool) -> int:
         with self._database.write() as session:
             claim = queue.claim(
-                session, lane, self._settings.batch_size, lease_seconds=self._settings.lease_seconds, alone=alone
+                session,
+                lane,
+                self._settings.batch_size,
+                lease_seconds=self._settings.lease_seconds,
+                alone=alone,
+                without=self._models.unusable(),
             )
         if claim is None:
             return 0
@@ -85,7 +99,11 @@ class Line:
         except (ModelUnusable, DecodersUnusable, StorageAway) as error:
             self._hand_back(claim, error)
             return 0
-        self.problem = None
+        except Exception:
+            self._let_go(claim)
+            raise
+        if not self._models.unusable():
+            self.problem = None
         return self._store(claim, findings, failures)
 
     def _examine(self, claim: Claim) -> tuple[list[Finding], list[Failure]]:
@@ -127,7 +145,7 @@ class Line:
     def _predict(self, version: str, images: Sequence[tuple[Claimed, Decoded]]) -> tuple[list[Finding], list[Failure]]:
         loaded = self._models.get(version)
         start = time.perf_counter()
-        predictions = loaded.predictor.predict([decoded.grey for _, decoded in images])
+        predictions = self._predictions(version, [decoded.grey for _, decoded in images])
         each_ms = (time.perf_counter() - start) * 1000 / len(images)
 
         def finding(image: Claimed, decoded: Decoded, prediction: Prediction) -> Finding:
@@ -149,6 +167,24 @@ class Line:
         findings = [finding(image, decoded, p) for (image, decoded), p in pairs if math.isfinite(p.raw)]
         failures = [_failure(image, "model_output") for (image, _), p in pairs if not math.isfinite(p.raw)]
         return findings, failures
+
+    def _predictions(self, version: str, greys: Sequence[Grey]) -> list[Prediction]:
+        predictor = self._models.get(version).predictor
+        try:
+            with self._watched():
+                return predictor.predict(greys)
+        except Exception as error:
+            with self._watched():
+                self._models.check(version, error)
+            raise
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        self._predicting[threading.get_ident()] = time.monotonic()
+        try:
+            yield
+        finally:
+            del self._predicting[threading.get_ident()]
 
     def _store(self, claim: Claim, findings: list[Finding], failures: list[Failure]) -> int:
         """Store it, trying again while the database is away and the lease may still be ours."""
@@ -172,7 +208,12 @@ class Line:
         self.problem = str(error)
         log.error("%d images go back to the queue: %s", len(claim.images), error)
         with self._database.write() as session:
-            queue.give_back(session, claim)
+            queue.give_back(session, claim, worker=self._worker)
+
+    def _let_go(self, claim: Claim) -> None:
+        """An error that nobody foresaw: one of these images may be the reason."""
+        with contextlib.suppress(DBAPIError), self._database.write() as session:
+            queue.let_go(session, claim)
 
 
 def _failure(image: Claimed, code: str) -> Failure:

@@ -1,15 +1,21 @@
 """The model versions that this worker holds, loaded from the registry and checked against their SHA-256."""
 
 import threading
+import time
 from collections import OrderedDict
 from dataclasses import dataclass
+
+import numpy as np
 
 from db.blobs import BlobDamaged, Blobs
 from db.database import Database
 from db.tables import Model
 from worker.predictor import Decision, ModelUnusable, Predictor
+from worker.radiograph import SIZE
 
 _KEPT = 2  # the champion, and the one that older batches are pinned to
+_TRY_AGAIN_SECONDS = 10
+BLANK = np.zeros((SIZE, SIZE), np.uint8)
 
 
 @dataclass(frozen=True)
@@ -30,17 +36,41 @@ class Models:
         self._blobs = blobs
         self._batch_size = batch_size
         self._loaded: OrderedDict[str, Loaded] = OrderedDict()
+        self._failed: dict[str, float] = {}
         self._lock = threading.Lock()
 
     def get(self, version: str) -> Loaded:
         """Return the version ready to predict, or raise ModelUnusable."""
         with self._lock:
             if version not in self._loaded:
-                self._loaded[version] = self._load(version)
+                self._loaded[version] = self._tried(version)
             self._loaded.move_to_end(version)
             while len(self._loaded) > _KEPT:
                 self._loaded.popitem(last=False)
             return self._loaded[version]
+
+    def unusable(self) -> frozenset[str]:
+        """The versions that could not be loaded a moment ago; their batches are not for this worker."""
+        since = time.monotonic() - _TRY_AGAIN_SECONDS
+        return frozenset(version for version, failed in list(self._failed.items()) if failed > since)
+
+    def check(self, version: str, error: Exception) -> None:
+        """Raise ModelUnusable if the version cannot predict a blank picture either: then no image is at fault."""
+        try:
+            self._loaded[version].predictor.predict([BLANK])
+        except Exception:  # noqa: BLE001 - whatever it is, the model is not to be used
+            self._failed[version] = time.monotonic()
+            self._loaded.pop(version, None)
+            raise ModelUnusable(f"{version} no longer predicts: {type(error).__name__}") from error
+
+    def _tried(self, version: str) -> Loaded:
+        try:
+            loaded = self._load(version)
+        except ModelUnusable:
+            self._failed[version] = time.monotonic()
+            raise
+        self._failed.pop(version, None)
+        return loaded
 
     def _load(self, version: str) -> Loaded:
         with self._database.read() as session:
