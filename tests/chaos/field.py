@@ -1,0 +1,254 @@
+"""A whole system in a directory of its own: Valkey, API, workers and beat, started again when they die."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+
+import httpx
+import redis
+from sqlalchemy import func, select
+
+import cxr
+from db import migrate, registry
+from db.blobs import Blobs
+from db.clock import now
+from db.database import Database
+from db.tables import OPEN, Batch, Image, ImageState
+from settings import Settings
+from tests.chaos import predictor, switches
+from tests.chaos.proxy import Proxy
+from tests.postgres import Server
+from tests.service import CARD, free_port, until
+from worker import broker
+
+_WATCH_SECONDS = 0.1
+LEASE_SECONDS = 3
+SWEEP_SECONDS = 1
+VERSIONS = ("stand-in-a", "stand-in-b")
+
+
+@dataclass
+class Part:
+    """One process; `down` keeps the watcher from starting it again."""
+
+    name: str
+    command: Sequence[str]
+    environment: dict[str, str]
+    process: subprocess.Popen[bytes] | None = None
+    down: bool = False
+    deaths: int = 0
+
+
+@dataclass(frozen=True)
+class Make:
+    """How a field is made."""
+
+    workers: int = 3
+    beats: int = 1
+    real_model: bool = False
+    proxies: bool = False
+    environment: dict[str, str] = field(default_factory=dict)
+    off: str = ""
+
+
+class Field:
+    """The system under test; faults break it, the load goes on, the checker looks at what is left."""
+
+    def __init__(self, home: Path, logs: Path, make: Make, server: Server | None) -> None:
+        self.home, self.logs, self.server, self._make = home, logs, server, make
+        self._parts: dict[str, Part] = {}
+        self._stopping = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, daemon=True)
+        self.proxies: dict[str, Proxy] = {}
+        self._database_url = server.database() if server else f"sqlite:///{home / 'cxr.db'}"
+        self.broker_port = free_port()
+        self.settings = self._settings()
+        self.database = Database(self._database_url)
+        self.blobs = Blobs(self.settings.blobs)
+        self.url = f"http://127.0.0.1:{self.settings.port}"
+
+    @property
+    def journal(self) -> Path:
+        return self.logs / "journal"
+
+    def _settings(self) -> Settings:
+        database_url, broker_port = self._database_url, self.broker_port
+        if self._make.proxies:
+            self.proxies["broker"] = Proxy(broker_port)
+            broker_port = self.proxies["broker"].port
+            if self.server:
+                self.proxies["database"] = Proxy(self.server.port)
+                database_url = database_url.replace(f":{self.server.port}/", f":{self.proxies['database'].port}/")
+        given = {
+            "CXR_HOME": str(self.home),
+            "CXR_PORT": str(free_port()),
+            "CXR_LEASE_SECONDS": str(LEASE_SECONDS),
+            "CXR_DECODE_SECONDS": "1",
+            "CXR_SWEEP_SECONDS": str(SWEEP_SECONDS),
+            "CXR_BATCH_SIZE": "8",
+            "CXR_DECODERS": "1",
+            "CXR_MIN_FREE_BYTES": "0",
+            "DATABASE_URL": database_url,
+            "REDIS_URL": f"redis://127.0.0.1:{broker_port}/0",
+        }
+        if self._make.real_model:
+            given |= {"CXR_LEASE_SECONDS": "6", "CXR_DECODE_SECONDS": "2"}
+        return Settings.from_environment(given)
+
+    def start(self) -> None:
+        self.home.mkdir(parents=True, exist_ok=True)
+        self.logs.mkdir(parents=True, exist_ok=True)
+        self._register()
+        self._add("valkey", self._valkey())
+        until(self.broker_answers, "the broker answers")
+        self._add("api", self._python("api"))
+        for number in range(self._make.beats):
+            self._add(f"beat-{number}", self._python("beat"), CXR_HOME=str(self.home / f"beat-{number}"))
+            (self.home / f"beat-{number}").mkdir()
+        for number in range(self._make.workers):
+            self._add(f"worker-{number}", self._python("worker"))
+        self._watcher.start()
+        until(self.ready, "the API is ready")
+
+    def _register(self) -> None:
+        if self._make.real_model:
+            cxr.bring_up_to_date(replace(self.settings, database_url=self._database_url))
+            return
+        migrate.upgrade(self.database)
+        with self.database.write() as session:
+            for version in VERSIONS:
+                card = replace(CARD, version=version)
+                registry.register(session, self.blobs, card, predictor.WEIGHTS + version.encode(), actor="chaos")
+            registry.appoint(session, registry.CHAMPION, VERSIONS[0], actor="chaos")
+        if self._make.off == "fence":
+            switches.without_unique_results(self.database)
+
+    def _valkey(self) -> list[str]:
+        socket = replace(self.settings, redis_url=f"redis+socket://{self.home / 'valkey.sock'}")
+        command = broker.command(socket)
+        command[command.index("--port") + 1] = str(self.broker_port)
+        return [*command, "--bind", "127.0.0.1", "--save", ""]
+
+    def _python(self, what: str) -> list[str]:
+        if self._make.real_model and what == "worker":
+            return [sys.executable, "-P", "-m", "cxr", what]
+        return [sys.executable, "-m", "tests.chaos.standin", what]
+
+    def _add(self, name: str, command: Sequence[str], **more: str) -> None:
+        environment = {
+            "CHAOS_JOURNAL": str(self.journal),
+            switches.SWITCH: self._make.off,
+            "CXR_SUPERVISOR_PID": str(os.getpid()),
+        }
+        asked = {key: value.format(home=self.home) for key, value in self._make.environment.items()}
+        given = {} if name == "valkey" else environment | asked
+        self._parts[name] = Part(name, command, self.settings.environment() | given | more)
+        self.spawn(name)
+
+    def spawn(self, name: str) -> None:
+        part = self._parts[name]
+        with (self.logs / f"{name}.log").open("ab") as log:
+            part.process = subprocess.Popen(
+                part.command, env=os.environ | part.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+        part.down = False
+
+    def pid(self, name: str) -> int:
+        process = self._parts[name].process
+        if process is None:
+            raise AssertionError(name)
+        return process.pid
+
+    def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> int | None:
+        """Send the signal; if that is to end the process, wait for it, and leave it down until `spawn`."""
+        part = self._parts[name]
+        if part.process is None:
+            raise AssertionError(name)
+        if number in {signal.SIGSTOP, signal.SIGCONT}:
+            part.process.send_signal(number)
+            return None
+        part.down = True
+        part.process.send_signal(number)
+        return part.process.wait()
+
+    def workers(self) -> list[str]:
+        return [name for name in self._parts if name.startswith("worker")]
+
+    def deaths(self) -> int:
+        """How many processes the watcher found dead."""
+        return sum(part.deaths for part in self._parts.values())
+
+    def _watch(self) -> None:
+        while not self._stopping.wait(_WATCH_SECONDS):
+            for part in list(self._parts.values()):
+                if not part.down and part.process and part.process.poll() is not None:
+                    part.deaths += 1
+                    self.spawn(part.name)
+
+    def broker_answers(self) -> bool:
+        with contextlib.suppress(redis.RedisError), redis.Redis(port=self.broker_port) as client:
+            return bool(client.ping())
+        return False
+
+    def ready(self) -> bool:
+        with contextlib.suppress(httpx.TransportError):
+            return httpx.get(f"{self.url}/readyz", timeout=5).is_success
+        return False
+
+    def held(self) -> tuple[datetime, list[int]]:
+        """The database's time, and the images that are leased now."""
+        with self.database.read() as session:
+            images = list(session.scalars(select(Image.id).where(Image.state == ImageState.LEASED)))
+            return session.scalars(select(now())).one(), images
+
+    def waiting(self) -> int:
+        """Images that are not finished, as far as the database answers."""
+        with self.database.read() as session:
+            states = (ImageState.QUEUED, ImageState.LEASED)
+            return session.scalars(select(func.count()).select_from(Image).where(Image.state.in_(states))).one()
+
+    def open_batches(self) -> int:
+        with self.database.read() as session:
+            return session.scalars(select(func.count()).select_from(Batch).where(Batch.state.in_(OPEN))).one()
+
+    def settle(self, seconds: float) -> bool:
+        """Wait until every batch is closed, and return whether that happened in time."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if not self.open_batches():
+                return True
+            time.sleep(0.1)
+        return False
+
+    def stop(self) -> None:
+        self._stopping.set()
+        if self._watcher.is_alive():
+            self._watcher.join()
+        for part in self._parts.values():
+            if part.process and part.process.poll() is None:
+                part.process.kill()
+                part.process.wait()
+        for proxy in self.proxies.values():
+            proxy.close()
+        self.database.close()
+        if self.server:
+            self.server.drop(self._database_url)
+
+
+@contextmanager
+def running(home: Path, logs: Path, make: Make, server: Server | None) -> Iterator[Field]:
+    made = Field(home, logs, make, server)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.stop()

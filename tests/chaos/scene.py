@@ -1,0 +1,80 @@
+"""What a fault works with: the field, the load, the dice of its seed, and a notebook for recoveries."""
+
+import contextlib
+import dataclasses
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from db.heartbeats import Worker
+from db.tables import Image
+from tests.chaos.field import Field
+from tests.chaos.load import Load
+from tests.service import until
+
+_WORD_SECONDS = 40
+
+
+@dataclass
+class Scene:
+    """One run of one fault."""
+
+    field: Field
+    load: Load
+    dice: random.Random
+    before: set[Path]
+    poisoned: set[str] = dataclasses.field(default_factory=set)
+    recoveries: list[float] = dataclasses.field(default_factory=list)
+    notes: list[str] = dataclasses.field(default_factory=list)
+    _held: list[tuple[datetime, list[int]]] = dataclasses.field(default_factory=list)
+    _moves: list[datetime] = dataclasses.field(default_factory=list)
+
+    def worker(self) -> str:
+        return self.dice.choice(self.field.workers())
+
+    def wait_for_work(self) -> None:
+        """Until images are leased, so that the fault meets work under way."""
+        until(lambda: self.field.held()[1], "a claim", seconds=_WORD_SECONDS)
+
+    def wait_for(self, worker: str) -> None:
+        """Until the process of this worker has given its first sign of life."""
+        mine = f"-{self.field.pid(worker)}-"
+
+        def heard_of() -> bool:
+            with self.field.database.read() as session:
+                return any(mine in name for name in session.scalars(select(Worker.id)))
+
+        until(heard_of, f"{worker} is heard of")
+
+    def mark_held(self) -> None:
+        """Recovery counts from now until all that is leased now is finished."""
+        self._held.append(self.field.held())
+
+    def mark_moves(self) -> None:
+        """Recovery counts from now until the next image is finished."""
+        since, _ = self.field.held()
+        self._moves.append(since)
+
+    def measured(self) -> list[float]:
+        """Seconds that each recovery took, by the database's clock."""
+        with self.field.database.read() as session:
+            return [*self.recoveries, *_of_held(session, self._held), *_of_moves(session, self._moves)]
+
+
+def _of_held(session: Session, held: list[tuple[datetime, list[int]]]) -> Iterator[float]:
+    for since, images in held:
+        ended = session.scalar(select(func.max(Image.finished_at)).where(Image.id.in_(images)))
+        if ended:
+            yield max((ended - since).total_seconds(), 0)
+
+
+def _of_moves(session: Session, moves: list[datetime]) -> Iterator[float]:
+    for since in moves:
+        with contextlib.suppress(TypeError):  # nothing came after it
+            moved = session.scalar(select(func.min(Image.finished_at)).where(Image.finished_at > since))
+            yield (moved - since).total_seconds()  # type: ignore[operator]
