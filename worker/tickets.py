@@ -41,7 +41,7 @@ def celery_app(settings: Settings) -> Celery:
         enable_utc=True,
         task_acks_late=True,
         task_ignore_result=True,
-        worker_cancel_long_running_tasks_on_connection_loss=True,
+        worker_cancel_long_running_tasks_on_connection_loss=False,  # threads cannot be, and Celery raises over it
         worker_hijack_root_logger=False,
         worker_prefetch_multiplier=1,
         worker_soft_shutdown_timeout=60,

@@ -39,7 +39,7 @@ class Fault:
 
 
 FAULTS = {
-    "worker-kill": Fault("worker SIGKILL", faults.kill_worker, (6, 100, 1000), (0.4, 1.2)),
+    "worker-kill": Fault("worker SIGKILL", faults.kill_worker, (4, 100, 1000), (0.1, 0.6)),
     "worker-kill-real": Fault(
         "worker SIGKILL, with the real model",
         faults.kill_real_worker,
@@ -47,7 +47,7 @@ FAULTS = {
         (0.5, 3),
         make=Make(workers=2, real_model=True),
     ),
-    "worker-stop": Fault("worker SIGSTOP past its lease", faults.stop_worker_past_its_lease, (2, 5, 50)),
+    "worker-stop": Fault("worker SIGSTOP past its lease", faults.stop_worker_past_its_lease, (1, 5, 50)),
     "worker-term": Fault("worker SIGTERM", faults.tell_worker_to_stop, (2, 30, 30)),
     "api-kill": Fault("API SIGKILL in mid-upload", faults.kill_api_in_mid_upload, (2, 10, 100)),
     "broker-kill": Fault("broker SIGKILL", faults.kill_broker, (2, 10, 100)),
@@ -90,8 +90,11 @@ FAULTS = {
 
 
 def shares(name: str, tier: str, times: int | None = None) -> list[tuple[str, int]]:
-    """(database, times): the databases of a fault share its injections."""
+    """(database, times): the databases of a fault share its injections; in the short tier they take turns."""
     fault = FAULTS[name]
+    if tier == "short" and times is None:
+        turn = list(FAULTS).index(name) % len(fault.databases)
+        return [(fault.databases[turn], fault.times[0])] if fault.times[0] else []
     whole = fault.times[TIERS.index(tier)] if times is None else times
     parts = [whole // len(fault.databases) + (n < whole % len(fault.databases)) for n in range(len(fault.databases))]
     return [(database, part) for database, part in zip(fault.databases, parts, strict=True) if part]

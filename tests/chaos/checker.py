@@ -96,13 +96,16 @@ def _results(verdict: Verdict, session: Session, images: list[Image]) -> None:
     pinned = {row.id: row.model_version for row in session.execute(select(Batch.id, Batch.model_version))}
     weights = {row.version: row.weights_sha256 for row in session.execute(select(Model.version, Model.weights_sha256))}
     seen = Counter[tuple[int, str]]()
+    unknown, mixed = [], []
     for result in session.scalars(select(Result)):
         image = by_id.get(result.image_id)
         seen[result.image_id, result.model_version] += 1
         if image is None or image.sha256 != result.image_sha256 or image.batch_id != result.batch_id:
-            verdict.complain("result of an unknown image", [result.id])
+            unknown.append(result.id)
         if result.model_version != pinned[result.batch_id] or result.weights_sha256 != weights[result.model_version]:
-            verdict.complain("result of another model", [result.id])
+            mixed.append(result.id)
+    verdict.complain("results of unknown images", unknown)
+    verdict.complain("results of another model", mixed)
     verdict.duplicated += verdict.complain("two results", [key for key, number in seen.items() if number > 1])
     classified = {image.id for image in images if image.state == ImageState.CLASSIFIED}
     verdict.complain("classified without a result, or the other way round", classified ^ {image for image, _ in seen})
@@ -110,12 +113,11 @@ def _results(verdict: Verdict, session: Session, images: list[Image]) -> None:
 
 def _batches(verdict: Verdict, session: Session, images: list[Image]) -> None:
     numbers = Counter(image.batch_id for image in images)
-    open_images = Counter(image.batch_id for image in images if image.state not in TERMINAL)
-    for batch in session.scalars(select(Batch)):
-        if numbers[batch.id] != batch.total:
-            verdict.complain("batch whose images do not add up", [batch.id])
-        if (batch.state in OPEN) != bool(open_images[batch.id]):
-            verdict.complain("batch that is open without images under way, or closed with them", [batch.id])
+    under_way = Counter(image.batch_id for image in images if image.state not in TERMINAL)
+    found = list(session.scalars(select(Batch)))
+    verdict.complain("batches whose images do not add up", [it.id for it in found if numbers[it.id] != it.total])
+    wrong = [it.id for it in found if (it.state in OPEN) != bool(under_way[it.id])]
+    verdict.complain("batches open without images under way, or closed with them", wrong)
 
 
 def _audit(verdict: Verdict, session: Session, images: list[Image]) -> None:
@@ -123,15 +125,12 @@ def _audit(verdict: Verdict, session: Session, images: list[Image]) -> None:
     if problem:
         verdict.problems.append(f"audit: {problem}")
     rows = select(AuditRow.subject, AuditRow.action, func.count()).group_by(AuditRow.subject, AuditRow.action)
-    ends: dict[str, Counter[str]] = {}
-    for subject, action, number in session.execute(rows):
-        ends.setdefault(subject, Counter())[action] += number
-    for image in images:
-        told = ends.get(f"image:{image.id}", Counter())
-        if image.state in TERMINAL and not told[f"image.{image.state}"]:
-            verdict.complain("image that the audit does not cover", [image.id])
-        if told["image.classified"] > 1:
-            verdict.duplicated += verdict.complain("classified twice by the audit", [image.id])
+    told = Counter({(subject, action): number for subject, action, number in session.execute(rows)})
+    ended = [image for image in images if image.state in TERMINAL]
+    uncovered = [image.id for image in ended if not told[f"image:{image.id}", f"image.{image.state}"]]
+    verdict.complain("images that the audit does not cover", uncovered)
+    twice = [image.id for image in images if told[f"image:{image.id}", "image.classified"] > 1]
+    verdict.duplicated += verdict.complain("classified twice by the audit", twice)
 
 
 def _blobs(verdict: Verdict, blobs: Blobs, images: list[Image]) -> None:

@@ -26,8 +26,9 @@ _HOUR_SECONDS = 3600
 
 
 def kill_worker(scene: Scene) -> str:
-    scene.wait_for_work()
     name = scene.worker()
+    scene.wait_for(name)
+    scene.wait_for_work()
     scene.field.kill(name)
     scene.mark_held()
     scene.field.spawn(name)
@@ -40,8 +41,9 @@ def kill_real_worker(scene: Scene) -> None:
 
 
 def stop_worker_past_its_lease(scene: Scene) -> None:
-    scene.wait_for_work()
     name = scene.worker()
+    scene.wait_for(name)
+    scene.wait_for_work()
     scene.field.kill(name, signal.SIGSTOP)
     time.sleep(LEASE_SECONDS + 1.5)
     scene.mark_held()

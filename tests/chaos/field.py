@@ -3,11 +3,10 @@
 import contextlib
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -24,7 +23,8 @@ from db.clock import now
 from db.database import Database
 from db.tables import OPEN, Batch, Image, ImageState
 from settings import Settings
-from tests.chaos import predictor, switches
+from tests.chaos import predictor, processes, switches
+from tests.chaos.processes import Process
 from tests.chaos.proxy import Proxy
 from tests.postgres import Server
 from tests.service import CARD, free_port, until
@@ -41,9 +41,8 @@ class Part:
     """One process; `down` keeps the watcher from starting it again."""
 
     name: str
-    command: Sequence[str]
-    environment: dict[str, str]
-    process: subprocess.Popen[bytes] | None = None
+    start: Callable[[], Process]
+    process: Process | None = None
     down: bool = False
     deaths: int = 0
 
@@ -108,14 +107,14 @@ class Field:
         self.home.mkdir(parents=True, exist_ok=True)
         self.logs.mkdir(parents=True, exist_ok=True)
         self._register()
-        self._add("valkey", self._valkey())
+        self._run("valkey", lambda: processes.start(self._valkey(), {}, self.logs / "valkey.log"))
         until(self.broker_answers, "the broker answers")
-        self._add("api", self._python("api"))
+        self._add("api")
         for number in range(self._make.beats):
-            self._add(f"beat-{number}", self._python("beat"), CXR_HOME=str(self.home / f"beat-{number}"))
             (self.home / f"beat-{number}").mkdir()
+            self._add(f"beat-{number}", CXR_HOME=str(self.home / f"beat-{number}"))
         for number in range(self._make.workers):
-            self._add(f"worker-{number}", self._python("worker"))
+            self._add(f"worker-{number}")
         self._watcher.start()
         until(self.ready, "the API is ready")
 
@@ -138,28 +137,28 @@ class Field:
         command[command.index("--port") + 1] = str(self.broker_port)
         return [*command, "--bind", "127.0.0.1", "--save", ""]
 
-    def _python(self, what: str) -> list[str]:
-        if self._make.real_model and what == "worker":
-            return [sys.executable, "-P", "-m", "cxr", what]
-        return [sys.executable, "-m", "tests.chaos.standin", what]
+    def _add(self, name: str, **more: str) -> None:
+        """Start a process of ours: the real program where the field is to be real, else the stand-in."""
+        what, make = name.split("-", maxsplit=1)[0], self._make
+        asked = {key: value.format(home=self.home) for key, value in make.environment.items()}
+        environment = self.settings.environment() | asked | more
+        environment |= {"CHAOS_JOURNAL": str(self.journal), switches.SWITCH: make.off}
+        log = self.logs / f"{name}.log"
+        real = {"worker": make.real_model, "beat": make.beats == 1, "api": False}[what]
+        if real or "LD_PRELOAD" in asked:
+            program = ["-P", "-m", "cxr"] if real else ["-m", "tests.chaos.standin"]
+            environment["CXR_SUPERVISOR_PID"] = str(os.getpid())
+            self._run(name, lambda: processes.start([sys.executable, *program, what], environment, log))
+        else:
+            self._run(name, lambda: processes.Fork(what, environment, log))
 
-    def _add(self, name: str, command: Sequence[str], **more: str) -> None:
-        environment = {
-            "CHAOS_JOURNAL": str(self.journal),
-            switches.SWITCH: self._make.off,
-            "CXR_SUPERVISOR_PID": str(os.getpid()),
-        }
-        asked = {key: value.format(home=self.home) for key, value in self._make.environment.items()}
-        given = {} if name == "valkey" else environment | asked
-        self._parts[name] = Part(name, command, self.settings.environment() | given | more)
+    def _run(self, name: str, start: Callable[[], Process]) -> None:
+        self._parts[name] = Part(name, start)
         self.spawn(name)
 
     def spawn(self, name: str) -> None:
         part = self._parts[name]
-        with (self.logs / f"{name}.log").open("ab") as log:
-            part.process = subprocess.Popen(
-                part.command, env=os.environ | part.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
-            )
+        part.process = part.start()
         part.down = False
 
     def pid(self, name: str) -> int:
@@ -235,7 +234,7 @@ class Field:
             self._watcher.join()
         for part in self._parts.values():
             if part.process and part.process.poll() is None:
-                part.process.kill()
+                part.process.send_signal(signal.SIGKILL)
                 part.process.wait()
         for proxy in self.proxies.values():
             proxy.close()

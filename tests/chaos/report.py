@@ -15,7 +15,7 @@ from tests.project import ROOT
 DOCUMENT = ROOT / "docs" / "reliability.md"
 OFF_WORDS = {
     "sweeper": "no sweeper: nobody takes back what dead workers held",
-    "lease": "no lease: a claim ends at once",
+    "lease": "no lease: a claim is for good",
     "fence": "no fence: who wakes up late stores all the same",
     "fsync": "no fsync before the answer",
     "plain": "one Celery task for each image, `acks_late`, Redis, no queue in SQL",
@@ -40,13 +40,15 @@ def line(outcome: Outcome) -> str:
     )
 
 
-def write(outcomes: Sequence[Outcome], off: Sequence[tuple[str, Outcome]], histories: str, seed: int) -> None:
+def write(
+    outcomes: Sequence[Outcome], off: Sequence[tuple[str, Outcome]], histories: str, *, tier: str, seed: int
+) -> None:
     """Write the document."""
     injected, images = sum(one.times for one in outcomes), sum(one.images for one in outcomes)
     lost, twice = sum(one.lost for one in outcomes), sum(one.duplicated for one in outcomes)
     bound = 3 / injected
     machine = f"Python {platform.python_version()}, {platform.system()}, {os.cpu_count()} cores"
-    last = f"Last run: {datetime.now(UTC):%Y-%m-%d}, commit `{_commit()}`, seed {seed}, {machine}.\n"
+    last = f"Last run: {datetime.now(UTC):%Y-%m-%d}, commit `{_commit()}`, seed {seed}, tier *{tier}*, {machine}.\n"
     shown = (
         f"**{injected:,} faults, {images:,} images: {lost} lost, {twice} duplicated.** No loss in {injected:,} faults "
         f"shows, at 95 %, that fewer than {bound:.2%} of such faults lose an image (3/n), on this machine and for these "

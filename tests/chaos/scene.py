@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import random
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,7 +18,9 @@ from tests.chaos.field import Field
 from tests.chaos.load import Load
 from tests.service import until
 
-_WORD_SECONDS = 40
+_WORK_SECONDS = 60
+_MOMENT_SECONDS = 0.4
+_MANY = 12  # more than one claim
 
 
 @dataclass
@@ -38,8 +41,14 @@ class Scene:
         return self.dice.choice(self.field.workers())
 
     def wait_for_work(self) -> None:
-        """Until images are leased, so that the fault meets work under way."""
-        until(lambda: self.field.held()[1], "a claim", seconds=_WORD_SECONDS)
+        """Until images are leased, and for a moment until many are, so that the fault meets work under way."""
+        soon = time.monotonic() + _MOMENT_SECONDS
+
+        def busy() -> bool:
+            leased = len(self.field.held()[1])
+            return leased >= _MANY or (leased > 0 and time.monotonic() > soon)
+
+        until(busy, "images are leased", seconds=_WORK_SECONDS)
 
     def wait_for(self, worker: str) -> None:
         """Until the process of this worker has given its first sign of life."""

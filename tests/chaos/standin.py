@@ -20,13 +20,14 @@ COMMITS = "CHAOS_COMMITS"
 _LONGEST_COMMIT_SECONDS = 0.004
 
 
-def main() -> None:
+def run(what: str) -> None:
+    """Be an API, a worker or a beat, as the environment says."""
     up.die_with_supervisor()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     switches.switch_off()
     _die_in_mid_commit()
     settings = Settings.from_environment()
-    {"api": _api, "worker": _worker, "beat": _beat}[sys.argv[1]](settings)
+    {"api": _api, "worker": _worker, "beat": _beat}[what](settings)
 
 
 def _api(settings: Settings) -> None:
@@ -72,4 +73,4 @@ def _die_in_mid_commit() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(sys.argv[1])

@@ -28,8 +28,11 @@ def _sweeper() -> None:
 
 
 def _lease() -> None:
-    claim = queue.claim
-    queue.claim = lambda *given, **more: claim(*given, **more | {"lease_seconds": 0})
+    """A claim is for good."""
+    ever = {"lease_seconds": 10 * 365 * 24 * 3600}
+    claim, sweep = queue.claim, leases.sweep
+    queue.claim = lambda *given, **more: claim(*given, **more | ever)
+    leases.sweep = lambda *given, **more: sweep(*given, **more | ever)
 
 
 def _fsync() -> None:
