@@ -50,6 +50,14 @@ class Line:
         self._predicting: dict[int, float] = {}
         self.problem: str | None = None
 
+    def warm_up(self, version: str) -> None:
+        """Load the version that will be asked for first; other batches need not wait where it is unusable."""
+        try:
+            self._models.get(version)
+        except ModelUnusable as error:
+            self.problem = str(error)
+            log.error("%s", error)  # noqa: TRY400 - it says all of it
+
     def work(self, stopping: Callable[[], bool]) -> int:
         """Work until no lane holds anything, and return how many images were finished."""
         finished = 0

@@ -53,7 +53,7 @@ def run(settings: Settings) -> None:
         _register_work(app, line.work)
         with database.read() as session:
             champion = registry.champion(session).version
-        models.get(champion)
+        line.warm_up(champion)
         tickets = Tickets(app, batch_size=settings.batch_size)
         sweeper = Sweeper(
             database,
@@ -66,7 +66,7 @@ def run(settings: Settings) -> None:
             hangs=line.hangs,
         )
         sweeper.start()
-        log.info("worker %s is ready with %s", name, champion)
+        log.info("worker %s is ready: %s", name, line.problem or champion)
         try:
             _consume(app)
         finally:
