@@ -1,10 +1,11 @@
 """What the API answers, as pydantic models: the OpenAPI document is made from these."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from pydantic import BaseModel, Field
 
-from db.batches import Line, Progress
+from db.batches import Item, Line, Progress
 from db.tables import BatchState, ImageState, Label, Lane, Outcome
 
 NOTICE = "Research software, not a medical device: no result may be used for the care of a patient."
@@ -42,6 +43,20 @@ class BatchAnswer(BaseModel):
     def of(cls, progress: Progress) -> "BatchAnswer":
         values = {name: getattr(progress, name) for name in cls.model_fields if hasattr(progress, name)}
         return cls(**values | {"counts": Counts(**progress.counts), "progress": progress.done / progress.total})
+
+
+class Refused(BaseModel):
+    custom_id: str
+    code: str
+
+
+class SubmittedAnswer(BatchAnswer):
+    rejected: list[Refused] = Field(description="Answered already, by their headers; see `Codes of images`")
+
+    @classmethod
+    def to(cls, items: Sequence[Item], progress: Progress) -> "SubmittedAnswer":
+        rejected = [Refused(custom_id=item.custom_id, code=item.code) for item in items if item.code]
+        return cls(**dict(BatchAnswer.of(progress)), rejected=rejected)
 
 
 class BatchList(BaseModel):

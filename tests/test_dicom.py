@@ -30,7 +30,8 @@ from pydicom.uid import (
 
 from tests.dicoms import CHEST, EXACT, _lut, compressed, encapsulated, jpeg, lossless_jpeg, radiograph, written
 from worker import dicom
-from worker.radiograph import MAX_PIXELS, Grey, decode
+from worker.formats import MAX_PIXELS
+from worker.radiograph import Grey, decode
 from worker.rejection import ImageRejected
 
 

@@ -13,9 +13,8 @@ from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut, g
 from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000TransferSyntaxes, RLELossless
 
 from db.identifiers import Identifiers
+from worker.formats import RADIOGRAPHS
 from worker.rejection import ImageRejected, damage_rejected
-
-RADIOGRAPHS = ("CR", "DX", "RG")
 
 _LONGEST_IDENTIFIER = 64  # of a UID; an accession number has 16 characters
 _MOST_BITS = 16
