@@ -20,13 +20,11 @@ from worker.decoders import Decoded, Decoders, DecodersUnusable
 from worker.models import Models
 from worker.predictor import ModelUnusable, Prediction
 from worker.radiograph import Grey
-from worker.rejection import ImageRejected
+from worker.rejection import CODES, ImageRejected
 from worker.turns import Turns
 
 log = logging.getLogger(__name__)
 
-# The image's own fault is a rejection; these are ours, or need a person to look.
-_QUARANTINE = {"decoder_died", "image_lost", "model_output"}
 _RETRY_SECONDS = 0.5
 
 
@@ -217,6 +215,6 @@ class Line:
 
 
 def _failure(image: Claimed, code: str) -> Failure:
-    state = ImageState.QUARANTINED if code in _QUARANTINE else ImageState.REJECTED
+    state = ImageState.QUARANTINED if CODES[code].quarantined else ImageState.REJECTED
     log.info("image %d: %s, %s", image.id, state, code)
     return Failure(image, state, code)
