@@ -97,6 +97,9 @@ class Limits(BaseModel):
     images_per_batch: int
     bytes_per_image: int
     bytes_per_request: int
+    pixels_per_image: int
+    bytes_per_custom_id: int
+    growth_in_zip: int = Field(description="How many times larger a zip's file may become, beyond its first MiB")
     formats: list[str]
 
 

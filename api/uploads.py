@@ -17,7 +17,7 @@ from worker.formats import DICOM, JPEG, MAGIC_BYTES, PNG, media_type
 from worker.rejection import ImageRejected
 
 _CHUNK = 1024 * 1024  # as much as gunicorn takes from its socket at once; what it keeps back it copies again
-_LONGEST_NAME = 1024
+LONGEST_NAME = 1024
 _ZIP_BEGINS = (b"PK\x03\x04", b"PK\x05\x06")
 _WRITTEN = 64 * 1024
 _CLEANED = {PNG: pngs.cleaned, JPEG: jpegs.cleaned, DICOM: dicoms.cleaned}
@@ -78,8 +78,8 @@ class Intake:
         return blob.close(), blob.size
 
     def _check_name(self, name: str) -> None:
-        if not name or len(name.encode(errors="replace")) > _LONGEST_NAME or "\x00" in name:
-            raise Problem(422, "custom_id_invalid", f"Every file needs a name of 1 to {_LONGEST_NAME} bytes of UTF-8.")
+        if not name or len(name.encode(errors="replace")) > LONGEST_NAME or "\x00" in name:
+            raise Problem(422, "custom_id_invalid", f"Every file needs a name of 1 to {LONGEST_NAME} bytes of UTF-8.")
         if name in self._names:
             raise Problem(422, "custom_id_twice", "Two files have the same name; give each its own.", custom_id=name)
         self._names.add(name)
