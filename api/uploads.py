@@ -44,11 +44,12 @@ class Intake:
             self._add_image(name, data)
 
     def add_zip(self, data: Iterator[bytes]) -> None:
-        with self._delivery.open() as spool:
+        with self._delivery.spool() as spool:
             for chunk in data:
                 spool.write(chunk)
-            self._taken += spool.size
-            for name, entry in archives.entries(spool.path, self._settings):
+            spool.flush()
+            self._taken += spool.tell()
+            for name, entry in archives.entries(spool.fileno(), self._settings):
                 self._add_image(name, entry)
 
     def _add_image(self, name: str, data: Iterator[bytes]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -21,6 +21,7 @@ from api import dicoms, jpegs, pngs
 from api.pieces import Pieces, joined
 from tests import dicoms as made
 from tests import pictures
+from tests.examples import fuzzed
 from tests.pictures import chest, chunk, saved
 from tests.planted import NAME, named, planted
 from worker.formats import DICOM, JPEG, MAGIC_BYTES, PNG, media_type
@@ -221,7 +222,7 @@ SMALL = [
 ]
 
 
-@settings(max_examples=500, deadline=None)
+@fuzzed(400)
 @given(
     data=st.sampled_from(SMALL),
     edits=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=6),
