@@ -70,9 +70,12 @@ class ImageAnswer(BaseModel):
     state: ImageState
     code: str | None
     label: Label | None
-    probability: float | None = Field(ge=0, le=1, description="Calibrated probability of COVID-19")
+    probability: float | None = Field(
+        ge=0, le=1, description="Calibrated probability of COVID-19; null if inconclusive"
+    )
     threshold: float | None
-    reasons: list[str] | None
+    reasons: list[str] | None = Field(description="Why it is inconclusive")
+    gate: str | None = Field(description="Which gate was asked")
     model_version: str | None
     sha256: str
     result_id: str | None

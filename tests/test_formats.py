@@ -163,7 +163,7 @@ def score() -> Callable[[list[bytes]], list[float]]:
     card, weights = shipped.load()
     decision = Decision(card.threshold, card.calibration_slope, card.calibration_intercept)
     predictor = Predictor(weights, decision, preprocessing=card.preprocessing, batch_size=8)
-    return lambda files: [one.probability for one in predictor.predict([decode(cleaned(data)) for data in files])]
+    return lambda files: [one.probability or 0.0 for one in predictor.predict([decode(cleaned(f)) for f in files])]
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from worker.rejection import CODES, Code
+from worker.rejection import CODES, REASONS, Code
 
 _HEAD = """# Why an image was not classified
 
@@ -24,6 +24,10 @@ def document() -> str:
             "## Quarantined\n",
             "Not clearly the file's fault: an operator looks at the file, the disk or the worker's log.\n",
             _table(quarantined),
+            "## Inconclusive\n",
+            "It could be read, but the model cannot judge it: the label is `inconclusive`, with the reasons and without a",
+            "probability. [How that is decided](model.md#the-gate).\n",
+            _table(REASONS),
         ]
     )
 

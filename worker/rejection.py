@@ -1,7 +1,7 @@
 """Why an image gets no result: one stable code each, what it means and what the sender should do."""
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -19,7 +19,7 @@ class Code:
         return f"{self.meaning} {self.advice}"
 
 
-CODES: Final[Mapping[str, Code]] = {
+CODES: Final[dict[str, Code]] = {
     "truncated": Code(
         "The file is empty, cut off or damaged.",
         "Export it again and check its size.",
@@ -74,6 +74,32 @@ CODES: Final[Mapping[str, Code]] = {
     ),
 }
 
+
+NOT_FRONTAL: Final = "not_a_frontal_chest_xray"
+BLANK: Final = "blank"
+INVERTED: Final = "inverted"
+TURNED: Final = "turned"
+LATERAL_VIEW: Final = "lateral_view"
+OTHER_BODY_PART: Final = "other_body_part"
+
+REASONS: Final[dict[str, Code]] = {
+    NOT_FRONTAL: Code(
+        "The picture does not look like an upright frontal chest X-ray (PA or AP).",
+        "Send the frontal view, upright, uncropped, white for bone.",
+    ),
+    BLANK: Code("There is hardly anything to be seen.", "Look at the image, and export it again."),
+    INVERTED: Code(
+        "It would look like a chest X-ray with black and white exchanged.",
+        "Export it with white for bone; in DICOM, correct the photometric interpretation.",
+    ),
+    TURNED: Code("It would look like a chest X-ray if it were turned.", "Turn it upright and export it again."),
+    LATERAL_VIEW: Code("The DICOM tags say that it is a lateral view.", "Send the frontal view."),
+    OTHER_BODY_PART: Code(
+        "The DICOM tags name another part of the body.",
+        "Send only chest X-rays; correct the tag where it is wrong.",
+    ),
+}
+"""Why a readable image is inconclusive: it gets the label, these reasons and no probability."""
 
 _RUST_PANIC = "PanicException"  # what a decoder written in Rust raises; it can be imported from nowhere
 
