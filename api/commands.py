@@ -141,9 +141,9 @@ def follow(settings: Settings, batch_id: str) -> Batch:
 
 
 def show(settings: Settings, batch: Batch) -> None:
-    """Print the first images of the batch with their results, those without one first."""
+    """Print the first images of the batch with their results, those without a number first."""
     with _talking(settings) as client:
-        images = sorted(client.images(batch["id"]), key=lambda image: image["state"] == "classified")[:_SHOWN]
+        images = sorted(client.images(batch["id"]), key=lambda image: image["probability"] is not None)[:_SHOWN]
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("image", overflow="fold")
     table.add_column("state")

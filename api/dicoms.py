@@ -2,7 +2,7 @@
 
 import struct
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Final
 
 from api import codestreams, tags
@@ -15,7 +15,7 @@ _META = 0x0002
 _SYNTAX, _SOP_CLASS, _SOP_INSTANCE = 0x00020010, 0x00020002, 0x00020003
 _PIXEL_DATA = 0x7FE00010
 _MODALITY, _SAMPLES, _FRAMES, _ROWS, _COLUMNS = 0x00080060, 0x00280002, 0x00280008, 0x00280010, 0x00280011
-_BITS_ALLOCATED, _PHOTOMETRIC = 0x00280100, 0x00280004
+_BITS_ALLOCATED, _PHOTOMETRIC, _REPRESENTATION = 0x00280100, 0x00280004, 0x00280103
 _IMPLICIT, _EXPLICIT, _BIG_ENDIAN = b"1.2.840.10008.1.2", b"1.2.840.10008.1.2.1", b"1.2.840.10008.1.2.2"
 _JPEG = b"1.2.840.10008.1.2.4."
 _LONGEST_UID = 64
@@ -82,7 +82,7 @@ def _values(elements: Elements, found: _Values) -> Header:
             return header
         if tag in tags.LUTS:
             item = elements.nested(header, wanted=tags.LUT, most=tags.LUT[0x00283006].most)
-            found[tag] = b"SQ", _item(item, elements.order)
+            found[tag] = b"SQ", _item(item, found, elements.order)
         elif kept := tags.PIXELS.get(tag) or tags.SAID.get(tag):
             _keep(found, elements, header, kept)
         else:
@@ -105,7 +105,15 @@ def _keep(found: _Values, elements: Elements, header: Header, kept: tags.Kept) -
         if kept.needed:
             raise ImageRejected("truncated", "a tag that the pixels need is damaged")
     elif value or kept.needed:
-        found[header.tag] = header.vr if header.vr in tags.BYTE_ORDERED else kept.vr, value
+        found[header.tag] = _vr(header.tag, header.vr, kept, found), value
+
+
+def _vr(tag: int, told: bytes, kept: tags.Kept, found: _Values) -> bytes:
+    """The VR as the file tells it; where it does not, descriptors are signed like the pixels."""
+    if told in tags.BYTE_ORDERED:
+        return told
+    signed = any(found.get(_REPRESENTATION, (b"", b""))[1])
+    return b"SS" if not told and signed and tag in tags.SIGNED else kept.vr
 
 
 def _check(values: _Values, order: str) -> None:
@@ -141,7 +149,8 @@ def _native(data: Pieces, elements: Elements, pixels: Header, values: _Values, s
     length = -(-samples * _number(values, _BITS_ALLOCATED, elements.order) // 8)
     if not length or pixels.length < length or syntax not in {_IMPLICIT, _EXPLICIT, _BIG_ENDIAN}:
         raise ImageRejected("truncated", "fewer pixels than the tags ask for")
-    yield _header(elements.order, _PIXEL_DATA, pixels.vr or b"OW", length + length % 2)
+    vr = pixels.vr if pixels.vr in {b"OB", b"OW"} else b"OW"
+    yield _header(elements.order, _PIXEL_DATA, vr, length + length % 2)
     yield from data.through(length)
     yield bytes(length % 2)
 
@@ -174,11 +183,9 @@ def _payload(elements: Elements, cuts: deque[tuple[int, bytes]]) -> Iterator[byt
                 yield bytes(piece)
 
 
-def _item(values: Mapping[int, tuple[bytes, bytes]], order: str) -> bytes:
+def _item(values: _Values, found: _Values, order: str) -> bytes:
     """The value of a sequence of one item."""
-    inside = b"".join(
-        _element(order, tag, vr or tags.LUT[tag].vr, value) for tag, (vr, value) in sorted(values.items())
-    )
+    inside = _written({tag: (_vr(tag, vr, tags.LUT[tag], found), value) for tag, (vr, value) in values.items()}, order)
     return struct.pack(f"{order}HHI", ITEM >> 16, ITEM & 0xFFFF, len(inside)) + inside
 
 

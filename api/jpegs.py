@@ -58,6 +58,7 @@ class _File:
         self._data = data
         self._same_length = same_length
         self._turned = False
+        self._junk = 0
 
     def marker(self) -> tuple[bytes, int]:
         """The next marker, and zeros for what stands before it and belongs to no segment."""
@@ -65,8 +66,9 @@ class _File:
         while before != 0xFF or byte in {0, 0xFF}:  # noqa: PLR2004 - a marker is 0xFF and one more
             before, byte = byte, self._data.read(1)[0]
             skipped += 1
-            if skipped > _MOST_JUNK:
+            if self._junk + skipped > _MOST_JUNK:
                 raise ImageRejected("truncated", "no segment where one should begin")
+        self._junk += skipped
         return bytes(skipped if self._same_length else 0), byte
 
     def behind(self) -> Iterator[bytes]:

@@ -15,7 +15,14 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from pydicom import Dataset, dcmread
 from pydicom.pixels import get_decoder
-from pydicom.uid import UID, ExplicitVRBigEndian, ImplicitVRLittleEndian, JPEG2000Lossless, JPEGBaseline8Bit
+from pydicom.uid import (
+    UID,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+)
 
 from api import dicoms, jpegs, pngs
 from api.pieces import Pieces, joined
@@ -95,6 +102,26 @@ def test_other_encodings_of_dicom_keep_their_pixels(order: UID) -> None:
     dataset.file_meta.TransferSyntaxUID = order
     data = made.written(dataset)
     np.testing.assert_array_equal(decode(cleaned(data)), decode(data))
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
+def test_a_table_for_signed_pixels_keeps_its_sign(syntax: UID) -> None:
+    lut = made._lut(np.arange(256) * 257)
+    lut[0][0x00283002].value = [256, 0, 16]
+    signed = (made.CHEST.astype(int) - 128).astype(np.int8)
+    dataset = made.radiograph(signed, VOILUTSequence=lut)
+    data = bytearray(made.written(_of_syntax(dataset, syntax)))
+    first = data.index(struct.pack("<3H", 256, 0, 16)) + 2
+    data[first : first + 2] = struct.pack("<h", -128)
+    if syntax == ExplicitVRLittleEndian:
+        data[first - 6 : first - 4] = b"SS"
+    np.testing.assert_array_equal(decode(cleaned(bytes(data))), decode(bytes(data)))
+    assert decode(cleaned(bytes(data))).std() > 20
+
+
+def _of_syntax(dataset: Dataset, syntax: UID) -> Dataset:
+    dataset.file_meta.TransferSyntaxUID = syntax
+    return dataset
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
