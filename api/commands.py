@@ -141,9 +141,9 @@ def follow(settings: Settings, batch_id: str) -> Batch:
 
 
 def show(settings: Settings, batch: Batch) -> None:
-    """Print the first images of the batch with their results, those without one first."""
+    """Print the first images of the batch with their results, those without a number first."""
     with _talking(settings) as client:
-        images = sorted(client.images(batch["id"]), key=lambda image: image["state"] == "classified")[:_SHOWN]
+        images = sorted(client.images(batch["id"]), key=lambda image: image["probability"] is not None)[:_SHOWN]
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("image", overflow="fold")
     table.add_column("state")
@@ -151,7 +151,8 @@ def show(settings: Settings, batch: Batch) -> None:
     table.add_column("probability", justify="right")
     for image in images:
         probability = "" if image["probability"] is None else f"{image['probability']:.3f}"
-        table.add_row(_escaped(image["custom_id"]), image["code"] or image["state"], image["label"], probability)
+        state = image["code"] or " ".join(image["reasons"] or []) or image["state"]
+        table.add_row(_escaped(image["custom_id"]), state, image["label"], probability)
     synthetic = "  SYNTHETIC: drawn by code, the numbers mean nothing." if batch["synthetic"] else ""
     answers.print(f"\n{batch['id']} · model {batch['model_version']}{synthetic}")
     answers.print(table)

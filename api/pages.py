@@ -7,7 +7,7 @@ from api.problems import Problem
 from api.schemas import NOTICE
 from api.wiring import parts
 from db import batches, heartbeats
-from worker.rejection import CODES
+from worker.rejection import CODES, REASONS
 
 blueprint = APIBlueprint("pages", __name__, enable_openapi=False)
 
@@ -47,7 +47,7 @@ def batch(batch_id: str) -> str:
         older=after + _IMAGES if len(lines) > _IMAGES else None,
         newer=max(after - _IMAGES, 0) if after else None,
         running=progress.done < progress.total,
-        codes=CODES,
+        codes=CODES | REASONS,
         notice=NOTICE,
     )
 

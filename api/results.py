@@ -11,7 +11,7 @@ from db import batches
 from db.batches import Line, Progress
 from db.database import Database
 
-COLUMNS: Final = ("custom_id", "state", "code", "label", "probability", "model_version", "sha256")
+COLUMNS: Final = ("custom_id", "state", "code", "label", "probability", "model_version", "sha256", "reasons")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -35,6 +35,8 @@ def _cell(line: Line, column: str) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:.6f}"
+    if isinstance(value, list):
+        return " ".join(value)
     # A spreadsheet runs a cell that begins like a formula; the quote makes it text.
     return f"'{value}" if str(value).startswith(_FORMULA) else str(value)
 

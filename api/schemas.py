@@ -1,10 +1,11 @@
 """What the API answers, as pydantic models: the OpenAPI document is made from these."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from pydantic import BaseModel, Field
 
-from db.batches import Line, Progress
+from db.batches import Item, Line, Progress
 from db.tables import BatchState, ImageState, Label, Lane, Outcome
 
 NOTICE = "Research software, not a medical device: no result may be used for the care of a patient."
@@ -44,6 +45,20 @@ class BatchAnswer(BaseModel):
         return cls(**values | {"counts": Counts(**progress.counts), "progress": progress.done / progress.total})
 
 
+class Refused(BaseModel):
+    custom_id: str
+    code: str
+
+
+class SubmittedAnswer(BatchAnswer):
+    rejected: list[Refused] = Field(description="Answered already, by their headers; see `Codes of images`")
+
+    @classmethod
+    def to(cls, items: Sequence[Item], progress: Progress) -> "SubmittedAnswer":
+        rejected = [Refused(custom_id=item.custom_id, code=item.code) for item in items if item.code]
+        return cls(**dict(BatchAnswer.of(progress)), rejected=rejected)
+
+
 class BatchList(BaseModel):
     data: list[BatchAnswer]
     has_more: bool
@@ -55,9 +70,12 @@ class ImageAnswer(BaseModel):
     state: ImageState
     code: str | None
     label: Label | None
-    probability: float | None = Field(ge=0, le=1, description="Calibrated probability of COVID-19")
+    probability: float | None = Field(
+        ge=0, le=1, description="Calibrated probability of COVID-19; null if inconclusive"
+    )
     threshold: float | None
-    reasons: list[str] | None
+    reasons: list[str] | None = Field(description="Why it is inconclusive")
+    gate: str | None = Field(description="Which gate was asked")
     model_version: str | None
     sha256: str
     result_id: str | None
@@ -82,6 +100,9 @@ class Limits(BaseModel):
     images_per_batch: int
     bytes_per_image: int
     bytes_per_request: int
+    pixels_per_image: int
+    bytes_per_custom_id: int
+    growth_in_zip: int = Field(description="How many times larger a zip's file may become, beyond its first MiB")
     formats: list[str]
 
 

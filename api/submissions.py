@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from api import uploads
 from api.batches import POLL_SECONDS, Query
 from api.problems import Problem, disk_full
-from api.schemas import BatchAnswer
+from api.schemas import SubmittedAnswer
 from api.wiring import Parts, parts
 from db import batches, idempotency, purging
 from db.batches import Item
@@ -36,9 +36,9 @@ class SubmitQuery(Query):
 
 @blueprint.post("")
 @blueprint.input(SubmitQuery, location="query", arg_name="query")
-@blueprint.output(BatchAnswer, status_code=202)
+@blueprint.output(SubmittedAnswer, status_code=202)
 @blueprint.doc(summary="Submit images as one batch: many files, or one zip")
-def submit(query: SubmitQuery) -> tuple[BatchAnswer, int, dict[str, str]]:
+def submit(query: SubmitQuery) -> tuple[SubmittedAnswer, int, dict[str, str]]:
     own, key = parts(), _key()
     try:
         with _alone(key), own.blobs.delivery() as delivery:
@@ -57,7 +57,7 @@ def submit(query: SubmitQuery) -> tuple[BatchAnswer, int, dict[str, str]]:
         progress = batches.progress(session, batch_id)
     if progress is None:
         raise AssertionError(batch_id)
-    return BatchAnswer.of(progress), 202, headers
+    return SubmittedAnswer.to(items, progress), 202, headers
 
 
 def _key() -> str | None:

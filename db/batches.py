@@ -54,7 +54,10 @@ class Progress:
 
 @dataclass(frozen=True)
 class Line:
-    """One image of a batch and what was found; probability and label are None unless it was classified."""
+    """One image of a batch and what was found; what is not known is None.
+
+    Classified with `reasons`, it is inconclusive and has no probability.
+    """
 
     custom_id: str
     sha256: str
@@ -66,6 +69,7 @@ class Line:
     threshold: float | None
     model_version: str | None
     reasons: list[str] | None
+    gate: str | None
 
 
 def add(
@@ -182,6 +186,7 @@ def lines(session: Session, batch_id: str, *, after: int = 0, limit: int | None 
             Result.threshold,
             Result.model_version,
             Result.reasons,
+            Result.gate,
         )
         .join(Batch, Batch.id == Image.batch_id)
         .outerjoin(Result, (Result.image_id == Image.id) & (Result.model_version == Batch.model_version))
@@ -193,4 +198,4 @@ def lines(session: Session, batch_id: str, *, after: int = 0, limit: int | None 
     )
     with session.execute(statement) as rows:
         for row in rows:
-            yield Line(*row)  # type: ignore[call-arg]  # the columns above stand in Line's order
+            yield Line(*row)  # the columns above stand in Line's order

@@ -3,13 +3,14 @@
 import hashlib
 import os
 import secrets
+import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import BoundedSemaphore
-from typing import BinaryIO, Self
+from typing import IO, BinaryIO, Self
 
 # Two are enough to keep a disk's journal busy while the next bytes arrive.
 _SYNCERS = 2
@@ -80,6 +81,9 @@ class Blobs:
     def temporary(self) -> Path:
         return self._incoming / secrets.token_hex(16)
 
+    def nameless(self) -> IO[bytes]:
+        return tempfile.TemporaryFile(dir=self._incoming)
+
     def sync(self, file: BinaryIO) -> Future[None]:
         """Bring one finished temporary file to the disk, in the background, and close it."""
         self._places.acquire()
@@ -108,6 +112,10 @@ class Delivery:
         writer = BlobWriter(self._blobs)
         self._writers.append(writer)
         return writer
+
+    def spool(self) -> IO[bytes]:
+        """A file without a name, for bytes that may name a patient: it is gone with whoever holds it open."""
+        return self._blobs.nameless()
 
     def settle(self) -> None:
         """Keep every closed blob for good: it survives a power cut. Raises OSError (ENOSPC) when the disk is full."""

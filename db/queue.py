@@ -46,13 +46,14 @@ class Finding:
     identifiers: Identifiers | None
     weights_sha256: str
     preprocessing: str
-    raw_probability: float
-    probability: float
+    raw_probability: float | None
+    probability: float | None
     threshold: float
     label: Label
     reasons: tuple[str, ...]
     decode_ms: float
     predict_ms: float
+    gate: str | None = None
 
 
 @dataclass(frozen=True)
@@ -200,6 +201,7 @@ def _result(finding: Finding, worker: str, at: datetime) -> dict[str, object]:
         "threshold": finding.threshold,
         "label": finding.label,
         "reasons": list(finding.reasons),
+        "gate": finding.gate,
         "worker": worker,
         "decode_ms": finding.decode_ms,
         "predict_ms": finding.predict_ms,
@@ -209,7 +211,7 @@ def _result(finding: Finding, worker: str, at: datetime) -> dict[str, object]:
 
 def _classified(finding: Finding, row: dict[str, object]) -> audit.Entry:
     kept = ("image_sha256", "model_version", "weights_sha256", "preprocessing", "probability", "threshold", "label")
-    detail = {"result": row["id"]} | {name: row[name] for name in kept}
+    detail = {"result": row["id"], "reasons": row["reasons"], "gate": row["gate"]} | {name: row[name] for name in kept}
     return audit.Entry("image.classified", f"image:{finding.image.id}", finding.image.batch_id, detail)
 
 

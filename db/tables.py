@@ -202,11 +202,12 @@ class Result(Table):
     model_version: Mapped[str] = mapped_column(ForeignKey("models.version"))
     weights_sha256: Mapped[str] = mapped_column(Text)
     preprocessing: Mapped[str] = mapped_column(Text)
-    raw_probability: Mapped[float] = mapped_column(Float)
-    probability: Mapped[float] = mapped_column(Float)
+    raw_probability: Mapped[float | None] = mapped_column(Float)
+    probability: Mapped[float | None] = mapped_column(Float)
     threshold: Mapped[float] = mapped_column(Float)
     label: Mapped[Label] = mapped_column(Text)
     reasons: Mapped[list[str]] = mapped_column(JSON)
+    gate: Mapped[str | None] = mapped_column(Text)
     worker: Mapped[str] = mapped_column(Text)
     decode_ms: Mapped[float] = mapped_column(Float)
     predict_ms: Mapped[float] = mapped_column(Float)
@@ -216,6 +217,8 @@ class Result(Table):
         _one_of("label", Label),
         CheckConstraint("raw_probability BETWEEN 0 AND 1", name="raw_probability_in_range"),
         CheckConstraint("probability BETWEEN 0 AND 1", name="probability_in_range"),
+        CheckConstraint("label = 'inconclusive' OR probability IS NOT NULL", name="label_has_probability"),
+        CheckConstraint("(probability IS NULL) = (raw_probability IS NULL)", name="probability_was_raw"),
         Index("ix_results_batch_id", "batch_id"),
     )
 

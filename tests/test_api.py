@@ -94,7 +94,15 @@ def test_it_is_not_ready_with_other_tables(tmp_path: Path) -> None:
 
 def test_limits_are_published(client: FlaskClient) -> None:
     limits = client.get("/v1/limits").get_json()
-    assert (limits["images_per_batch"], limits["bytes_per_image"]) == (5_000, 50_000_000)
+    assert limits == {
+        "images_per_batch": 5_000,
+        "bytes_per_image": 50_000_000,
+        "bytes_per_request": 5 << 30,
+        "pixels_per_image": 100_000_000,
+        "bytes_per_custom_id": 1024,
+        "growth_in_zip": 200,
+        "formats": ["image/png", "image/jpeg", "application/dicom", "application/zip"],
+    }
 
 
 def test_findings_are_kept_out_of_caches(client: FlaskClient) -> None:

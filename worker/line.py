@@ -16,17 +16,17 @@ from db.database import Database
 from db.queue import Claim, Claimed, Failure, Fenced, Finding
 from db.tables import ImageState, Lane
 from settings import Settings
+from worker.assessment import assess
 from worker.decoders import Decoded, Decoders, DecodersUnusable
+from worker.gate import Gate
 from worker.models import Models
 from worker.predictor import ModelUnusable, Prediction
 from worker.radiograph import Grey
-from worker.rejection import ImageRejected
+from worker.rejection import CODES, ImageRejected
 from worker.turns import Turns
 
 log = logging.getLogger(__name__)
 
-# The image's own fault is a rejection; these are ours, or need a person to look.
-_QUARANTINE = {"decoder_died", "image_lost", "model_output"}
 _RETRY_SECONDS = 0.5
 
 
@@ -47,6 +47,7 @@ class Line:
         self._settings = settings
         self._worker = worker
         self._turns = Turns()
+        self._gate = Gate(batch_size=settings.batch_size)
         self._predicting: dict[int, float] = {}
         self.problem: str | None = None
 
@@ -153,7 +154,8 @@ class Line:
     def _predict(self, version: str, images: Sequence[tuple[Claimed, Decoded]]) -> tuple[list[Finding], list[Failure]]:
         loaded = self._models.get(version)
         start = time.perf_counter()
-        predictions = self._predictions(version, [decoded.grey for _, decoded in images])
+        decoded_images = [decoded for _, decoded in images]
+        predictions = assess(decoded_images, self._gate, lambda greys: self._predictions(version, greys))
         each_ms = (time.perf_counter() - start) * 1000 / len(images)
 
         def finding(image: Claimed, decoded: Decoded, prediction: Prediction) -> Finding:
@@ -166,14 +168,19 @@ class Line:
                 probability=prediction.probability,
                 threshold=loaded.threshold,
                 label=prediction.label,
-                reasons=(),
+                reasons=prediction.reasons,
                 decode_ms=decoded.milliseconds,
                 predict_ms=each_ms,
+                gate=self._gate.version,
             )
 
         pairs = list(zip(images, predictions, strict=True))
-        findings = [finding(image, decoded, p) for (image, decoded), p in pairs if math.isfinite(p.raw)]
-        failures = [_failure(image, "model_output") for (image, _), p in pairs if not math.isfinite(p.raw)]
+        findings = [
+            finding(image, decoded, p) for (image, decoded), p in pairs if p.raw is None or math.isfinite(p.raw)
+        ]
+        failures = [
+            _failure(i, "model_output") for (i, _), p in pairs if p.raw is not None and not math.isfinite(p.raw)
+        ]
         return findings, failures
 
     def _predictions(self, version: str, greys: Sequence[Grey]) -> list[Prediction]:
@@ -225,6 +232,6 @@ class Line:
 
 
 def _failure(image: Claimed, code: str) -> Failure:
-    state = ImageState.QUARANTINED if code in _QUARANTINE else ImageState.REJECTED
+    state = ImageState.QUARANTINED if CODES[code].quarantined else ImageState.REJECTED
     log.info("image %d: %s, %s", image.id, state, code)
     return Failure(image, state, code)

@@ -136,7 +136,10 @@ def _audit(verdict: Verdict, session: Session, images: list[Image]) -> None:
 def _blobs(verdict: Verdict, blobs: Blobs, images: list[Image]) -> None:
     wrong = [path.name for path in blobs.root.glob("??/*") if _hash(path) != path.name]
     verdict.complain("blobs whose bytes do not hash to their name", wrong)
-    missing = {image.sha256 for image in images if not blobs.path(image.sha256).exists()}
+    kept = [
+        image for image in images if image.attempts or image.state != ImageState.REJECTED
+    ]  # not what the door refused
+    missing = {image.sha256 for image in kept if not blobs.path(image.sha256).exists()}
     verdict.complain("blobs that are missing", missing)
 
 

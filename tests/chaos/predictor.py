@@ -33,6 +33,7 @@ class Prediction:
     raw: float
     probability: float
     label: Label
+    reasons: tuple[str, ...] = ()
 
 
 def _raise() -> None:

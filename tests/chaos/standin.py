@@ -38,10 +38,11 @@ def _api(settings: Settings) -> None:
 
 
 def _worker(settings: Settings) -> None:
-    from tests.chaos import predictor  # noqa: PLC0415
+    from tests.chaos import gate, predictor  # noqa: PLC0415
     from worker import device, process  # noqa: PLC0415 - after the switches
 
     sys.modules["worker.predictor"] = predictor
+    sys.modules["worker.gate"] = gate
     device.prepare = lambda: "stand-in"
     process.run(settings)
 

@@ -24,7 +24,7 @@ from db.clock import now
 from db.database import Database
 from db.tables import OPEN, Batch, Image, ImageState
 from settings import Settings
-from tests.chaos import checker, predictor
+from tests.chaos import checker, gate, predictor
 from tests.chaos.load import History, even, picture
 from tests.service import CARD
 from tests.uploading import BOUNDARY, multipart
@@ -142,6 +142,7 @@ def _submit(settings: Settings, key: str, files: dict[str, bytes]) -> None:
 
 def _work(settings: Settings) -> None:
     sys.modules["worker.predictor"] = predictor
+    sys.modules["worker.gate"] = gate
     from worker.line import Line  # noqa: PLC0415 - after the stand-in
     from worker.models import Models  # noqa: PLC0415
 
