@@ -9,19 +9,18 @@ from flask import Response, current_app, request
 from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 
-from api import results
+from api import polling, results
 from api.problems import Problem
-from api.schemas import BatchAnswer, BatchList, ImageAnswer, ImageList, ResultList
+from api.schemas import BatchAnswer, BatchList, BatchStatus, ImageAnswer, ImageList, ResultList
 from api.wiring import parts
-from db import batches, ending, purging
+from db import batches, ending, forecast, purging
 from db.batches import Progress
-from db.tables import Batch, Lane
+from db.tables import OPEN, Batch, ImageState, Lane
 
 blueprint = APIBlueprint("batches", __name__, url_prefix="/v1/batches", tag="Batches")
 
 POLL_SECONDS = "2"
-_JSON = "application/json"
-_MOST_IMAGES = 1 << 31
+_TYPES = {"json": "application/json", "ndjson": "application/x-ndjson", "csv": "text/csv"}
 
 
 class Query(BaseModel, extra="forbid"):
@@ -35,7 +34,8 @@ class ListQuery(Query):
 
 class ImagesQuery(Query):
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
-    after: Annotated[int, Field(ge=0, lt=_MOST_IMAGES)] = 0
+    after: str | None = Field(default=None, pattern="^[0-9]{1,12}$", description="`after` of the page before")
+    state: ImageState | None = Field(default=None, description="Only images in this state")
 
 
 class ResultsQuery(Query):
@@ -55,12 +55,35 @@ def index(query: ListQuery) -> BatchList:
 
 
 @blueprint.get("/<batch_id>")
-@blueprint.output(BatchAnswer)
-@blueprint.doc(summary="State and live counts of a batch")
-def status(batch_id: str) -> tuple[BatchAnswer, int, dict[str, str]]:
+@blueprint.output(BatchStatus)
+@blueprint.doc(summary="State, live counts and forecast of a batch; `Prefer: wait=20` waits for a change")
+def status(batch_id: str) -> Response:
+    seconds = polling.wanted_seconds(request)
+    answer, entity_tag = _standing(batch_id)
+    waited = False
+    if seconds and answer.state in OPEN:
+        seen = request.if_none_match.as_set(include_weak=True) or {entity_tag}
+
+        def changed() -> bool:
+            now_open = _progress(batch_id).open
+            return not now_open or _standing(batch_id)[1] not in seen
+
+        waited = parts().patience.wait(seconds, changed)
+        answer, entity_tag = _standing(batch_id)
+    response = polling.tagged(answer, entity_tag, request)
+    if waited:
+        response.headers["Preference-Applied"] = f"wait={seconds}"
+    if answer.state in OPEN:
+        response.headers["Retry-After"] = polling.pause(answer.eta_seconds)
+    return response
+
+
+def _standing(batch_id: str) -> tuple[BatchStatus, str]:
+    """Where the batch stands, with its entity tag."""
     progress = _progress(batch_id)
-    headers = {"Retry-After": POLL_SECONDS} if progress.open else {}
-    return BatchAnswer.of(progress), 200, headers
+    with parts().database.read() as session:
+        answer = BatchStatus.at(progress, forecast.forecast(session, progress))
+    return answer, polling.tag(answer, without={"queue_position", "eta_seconds"})
 
 
 @blueprint.get("/<batch_id>/images")
@@ -70,36 +93,42 @@ def status(batch_id: str) -> tuple[BatchAnswer, int, dict[str, str]]:
 def images(batch_id: str, query: ImagesQuery) -> ImageList:
     _progress(batch_id)
     with parts().database.read() as session:
-        found = list(batches.lines(session, batch_id, after=query.after, limit=query.limit + 1))
+        after = int(query.after or 0)
+        found = list(batches.lines(session, batch_id, after=after, limit=query.limit + 1, state=query.state))
     more = len(found) > query.limit
-    page = [ImageAnswer.of(line) for line in found[: query.limit]]
-    return ImageList(data=page, has_more=more, after=query.after + query.limit if more else None)
+    page = found[: query.limit]
+    after_last = str(page[-1].id) if more else None
+    return ImageList(data=[ImageAnswer.of(line) for line in page], has_more=more, after=after_last)
+
+
+@blueprint.get("/<batch_id>/images/<path:custom_id>")
+@blueprint.output(ImageAnswer)
+@blueprint.doc(summary="One image of the batch by the sender's name for it", responses=[404])
+def image(batch_id: str, custom_id: str) -> ImageAnswer:
+    _progress(batch_id)
+    with parts().database.read() as session:
+        found = list(batches.lines(session, batch_id, custom_id=custom_id)) if "\0" not in custom_id else []
+    if not found:
+        raise Problem(404, "image_unknown", "The batch has no image of this custom_id.")
+    return ImageAnswer.of(found[0])
 
 
 @blueprint.get("/<batch_id>/results")
 @blueprint.input(ResultsQuery, location="query", arg_name="query")
 @blueprint.output(ResultList)
-@blueprint.doc(summary="Results as JSON, or as CSV with Accept: text/csv")
+@blueprint.doc(summary="Results as JSON, or as CSV or NDJSON by Accept")
 def results_by_accept(batch_id: str, query: ResultsQuery) -> Response:
-    best = request.accept_mimetypes.best_match(["application/json", "text/csv"]) if request.accept_mimetypes else _JSON
+    best = request.accept_mimetypes.best_match(list(_TYPES.values())) if request.accept_mimetypes else _TYPES["json"]
     if best is None:
-        raise Problem(406, "not_acceptable", "Results come as application/json or text/csv.")
+        raise Problem(406, "not_acceptable", f"Results come as {', '.join(_TYPES.values())}.")
     return _results(batch_id, best, partial=query.partial)
 
 
-@blueprint.get("/<batch_id>/results.csv")
+@blueprint.get("/<batch_id>/results.<any(json, ndjson, csv):suffix>")
 @blueprint.input(ResultsQuery, location="query", arg_name="query")
-@blueprint.doc(summary="Results as CSV")
-def results_csv(batch_id: str, query: ResultsQuery) -> Response:
-    return _results(batch_id, "text/csv", partial=query.partial)
-
-
-@blueprint.get("/<batch_id>/results.json")
-@blueprint.input(ResultsQuery, location="query", arg_name="query")
-@blueprint.output(ResultList)
-@blueprint.doc(summary="Results as JSON")
-def results_json(batch_id: str, query: ResultsQuery) -> Response:
-    return _results(batch_id, "application/json", partial=query.partial)
+@blueprint.doc(summary="Results in the form that the address names")
+def results_by_suffix(batch_id: str, suffix: str, query: ResultsQuery) -> Response:
+    return _results(batch_id, _TYPES[suffix], partial=query.partial)
 
 
 def _results(batch_id: str, media_type: str, *, partial: bool) -> Response:
@@ -108,7 +137,12 @@ def _results(batch_id: str, media_type: str, *, partial: bool) -> Response:
         detail = f"{progress.done} of {progress.total} images are done; wait, or ask for partial results."
         raise Problem(409, "not_finished", detail, retryable=True)
     database = parts().database
-    body = results.as_csv(database, batch_id) if media_type == "text/csv" else results.as_json(database, progress)
+    bodies = {
+        _TYPES["json"]: lambda: results.as_json(database, progress),
+        _TYPES["ndjson"]: lambda: results.as_ndjson(database, batch_id),
+        _TYPES["csv"]: lambda: results.as_csv(database, batch_id),
+    }
+    body = bodies[media_type]()
     return Response(body, content_type=f"{media_type}; charset=utf-8", headers={"Cache-Control": "no-store"})
 
 

@@ -38,7 +38,7 @@ def batch(batch_id: str) -> str:
         progress = batches.progress(session, batch_id) if batch_id.isprintable() else None
         if progress is None:
             raise Problem(404, "batch_unknown", "There is no batch of this id.")
-        lines = list(batches.lines(session, batch_id, after=after, limit=_IMAGES + 1))
+        lines = list(batches.lines(session, batch_id, skip=after, limit=_IMAGES + 1))
     return render_template(
         "batch.html",
         batch=progress,

@@ -1,4 +1,4 @@
-"""A batch's results as JSON and as CSV, streamed."""
+"""A batch's results as JSON, NDJSON and CSV, streamed."""
 
 import csv
 import io
@@ -48,3 +48,10 @@ def as_json(database: Database, progress: Progress) -> Iterator[str]:
         for number, line in enumerate(batches.lines(session, progress.id)):
             yield (",\n" if number else "\n") + json.dumps(ImageAnswer.of(line).model_dump(mode="json"))
     yield "\n]}\n"
+
+
+def as_ndjson(database: Database, batch_id: str) -> Iterator[str]:
+    """Yield one JSON object for each image, a line each."""
+    with database.read() as session:
+        for line in batches.lines(session, batch_id):
+            yield json.dumps(ImageAnswer.of(line).model_dump(mode="json")) + "\n"

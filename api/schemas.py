@@ -6,6 +6,8 @@ from datetime import datetime
 from pydantic import BaseModel, Field
 
 from db.batches import Item, Line, Progress
+from db.forecast import Forecast
+from db.results import Found
 from db.tables import BatchState, ImageState, Label, Lane, Outcome
 
 NOTICE = "Research software, not a medical device: no result may be used for the care of a patient."
@@ -43,6 +45,16 @@ class BatchAnswer(BaseModel):
     def of(cls, progress: Progress) -> "BatchAnswer":
         values = {name: getattr(progress, name) for name in cls.model_fields if hasattr(progress, name)}
         return cls(**values | {"counts": Counts(**progress.counts), "progress": progress.done / progress.total})
+
+
+class BatchStatus(BatchAnswer):
+    queue_position: int | None = Field(description="Images that are begun before the next one of this batch")
+    eta_seconds: float | None = Field(description="Until the batch is finished, at the pace of the living workers")
+
+    @classmethod
+    def at(cls, progress: Progress, forecast: Forecast | None) -> "BatchStatus":
+        ahead, seconds = (forecast.ahead, forecast.seconds) if forecast else (None, None)
+        return cls(**dict(BatchAnswer.of(progress)), queue_position=ahead, eta_seconds=seconds)
 
 
 class Refused(BaseModel):
@@ -88,12 +100,51 @@ class ImageAnswer(BaseModel):
 class ImageList(BaseModel):
     data: list[ImageAnswer]
     has_more: bool
-    after: int | None
+    after: str | None = Field(description="Pass as `after` for the next page")
 
 
 class ResultList(BaseModel):
     batch: BatchAnswer
     data: list[ImageAnswer]
+
+
+class ResultAnswer(BaseModel):
+    """Everything that is needed to compute it again."""
+
+    id: str
+    batch_id: str
+    custom_id: str
+    image_sha256: str
+    study_uid: str | None
+    sop_uid: str | None
+    accession: str | None
+    model_version: str
+    weights_sha256: str
+    preprocessing: str
+    gate: str | None
+    raw_probability: float | None = Field(description="What the CNN said, before calibration")
+    probability: float | None = Field(ge=0, le=1, description="Calibrated probability of COVID-19")
+    threshold: float
+    label: Label
+    reasons: list[str]
+    worker: str
+    decode_ms: float
+    predict_ms: float
+    created_at: datetime
+    notice: str = NOTICE
+
+    @classmethod
+    def of(cls, found: Found) -> "ResultAnswer":
+        names = [name for name in cls.model_fields if name != "notice"]
+        sources = (found.result, found.image)
+        values = {name: next(getattr(one, name) for one in sources if hasattr(one, name)) for name in names}
+        return cls(**values)
+
+
+class ResultPage(BaseModel):
+    data: list[ResultAnswer]
+    has_more: bool
+    after: str | None = Field(description="Pass as `after` for the next page")
 
 
 class Limits(BaseModel):

@@ -70,6 +70,7 @@ class Line:
     model_version: str | None
     reasons: list[str] | None
     gate: str | None
+    id: int
 
 
 def add(
@@ -172,8 +173,25 @@ def _progress(session: Session, batch: Batch) -> Progress:
     )
 
 
-def lines(session: Session, batch_id: str, *, after: int = 0, limit: int | None = None) -> Iterator[Line]:
-    """Yield the batch's images in the order of submission with the result of its pinned model, flat in memory."""
+def lines(
+    session: Session,
+    batch_id: str,
+    *,
+    skip: int = 0,
+    after: int = 0,
+    limit: int | None = None,
+    state: ImageState | None = None,
+    custom_id: str | None = None,
+) -> Iterator[Line]:
+    """Yield the batch's images in the order of submission with the result of its pinned model, flat in memory.
+
+    `after` is the id of the last one already seen; `skip` counts from the first.
+    """
+    wanted = [Image.batch_id == batch_id, Image.id > after]
+    if state:
+        wanted.append(Image.state == state)
+    if custom_id is not None:
+        wanted.append(Image.custom_id == custom_id)
     statement = (
         select(
             Image.custom_id,
@@ -187,15 +205,16 @@ def lines(session: Session, batch_id: str, *, after: int = 0, limit: int | None 
             Result.model_version,
             Result.reasons,
             Result.gate,
+            Image.id,
         )
         .join(Batch, Batch.id == Image.batch_id)
         .outerjoin(Result, (Result.image_id == Image.id) & (Result.model_version == Batch.model_version))
-        .where(Image.batch_id == batch_id)
+        .where(*wanted)
         .order_by(Image.id)
-        .offset(after)
+        .offset(skip)
         .limit(limit)
         .execution_options(yield_per=500)
     )
     with session.execute(statement) as rows:
         for row in rows:
-            yield Line(*row)  # the columns above stand in Line's order
+            yield Line(*row)  # type: ignore[call-arg]  # the columns above stand in Line's order

@@ -173,6 +173,12 @@ class Image(Table):
         CheckConstraint("(state IN ('rejected', 'quarantined')) = (code IS NOT NULL)", name="failure_has_code"),
         Index("ix_images_batch_id_state", "batch_id", "state"),
         Index("ix_images_sha256", "sha256"),
+        Index(
+            "ix_images_accession",
+            "accession",
+            sqlite_where=text("accession IS NOT NULL"),
+            postgresql_where=text("accession IS NOT NULL"),
+        ),
         # Only rows that wait or are held, so that a claim costs the same whatever the history.
         Index(
             "ix_images_claimable",
@@ -220,6 +226,7 @@ class Result(Table):
         CheckConstraint("label = 'inconclusive' OR probability IS NOT NULL", name="label_has_probability"),
         CheckConstraint("(probability IS NULL) = (raw_probability IS NULL)", name="probability_was_raw"),
         Index("ix_results_batch_id", "batch_id"),
+        Index("ix_results_model_version", "model_version", "id"),
     )
 
 

@@ -98,7 +98,7 @@ def test_every_option_is_documented_and_none_that_is_gone(command: str) -> None:
 
 def test_every_call_is_documented_and_none_that_is_gone(application: APIFlask) -> None:
     served = {
-        f"{method} " + re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
+        f"{method} " + re.sub(r"<(?:[^:<>]+:)?(\w+)>", r"{\1}", rule.rule)
         for rule in application.url_map.iter_rules()
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
         if rule.endpoint != "static"

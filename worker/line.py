@@ -20,6 +20,7 @@ from worker.assessment import assess
 from worker.decoders import Decoded, Decoders, DecodersUnusable
 from worker.gate import Gate
 from worker.models import Models
+from worker.pace import Pace
 from worker.predictor import ModelUnusable, Prediction
 from worker.radiograph import Grey
 from worker.rejection import CODES, ImageRejected
@@ -47,6 +48,7 @@ class Line:
         self._settings = settings
         self._worker = worker
         self._turns = Turns()
+        self.pace = Pace()
         self._gate = Gate(batch_size=settings.batch_size)
         self._predicting: dict[int, float] = {}
         self.problem: str | None = None
@@ -62,11 +64,9 @@ class Line:
     def work(self, stopping: Callable[[], bool]) -> int:
         """Work until no lane holds anything, and return how many images were finished."""
         finished = 0
-        while not stopping():
-            done = self.step()
-            if not done:
-                break
-            finished += done
+        with self.pace.working():
+            while not stopping() and (done := self.step()):
+                finished += done
         return finished
 
     def step(self) -> int:
@@ -217,6 +217,7 @@ class Line:
                 log.warning("the database is away; %d finished images wait", len(claim.images))
                 time.sleep(_RETRY_SECONDS)
             else:
+                self.pace.add(len(claim.images))
                 return len(claim.images)
 
     def _hand_back(self, claim: Claim, error: Exception) -> None:

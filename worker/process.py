@@ -64,6 +64,7 @@ def run(settings: Settings) -> None:
             lease_seconds=settings.lease_seconds,
             problem=lambda: line.problem,
             hangs=line.hangs,
+            pace=line.pace,
         )
         sweeper.start()
         log.info("worker %s is ready: %s", name, line.problem or champion)

@@ -9,6 +9,7 @@ from sqlalchemy.exc import DBAPIError
 
 from db import ending, heartbeats, leases, queue
 from db.database import Database
+from worker.pace import Pace
 from worker.tickets import Tickets
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ class Sweeper(threading.Thread):
         lease_seconds: int,
         problem: Callable[[], str | None],
         hangs: Callable[[], bool],
+        pace: Pace,
     ) -> None:
         super().__init__(name="sweeper", daemon=True)
         self._database = database
@@ -56,6 +58,7 @@ class Sweeper(threading.Thread):
         self._lease_seconds = lease_seconds
         self._problem = problem
         self._hangs = hangs
+        self._pace = pace
         self._stopped = threading.Event()
 
     def run(self) -> None:
@@ -65,7 +68,13 @@ class Sweeper(threading.Thread):
                 os._exit(os.EX_SOFTWARE)  # nothing else stops a thread that hangs in a C library
             try:
                 with self._database.write() as session:
-                    heartbeats.beat(session, self._worker, device=self._device, problem=self._problem())
+                    heartbeats.beat(
+                        session,
+                        self._worker,
+                        device=self._device,
+                        problem=self._problem(),
+                        images_per_second=self._pace.images_per_second(),
+                    )
                 sweep(self._database, self._tickets, worker=self._worker, lease_seconds=self._lease_seconds)
             except DBAPIError as error:
                 log.warning("the database is away: %s", type(error.orig).__name__)
