@@ -66,7 +66,7 @@ def serve(settings: Settings) -> None:
         raise SchemaOld("the database has another schema: run `cxr migrate`")
     Blobs(settings.blobs).free_bytes()
     tickets = Tickets(celery_app(settings), batch_size=settings.batch_size)
-    sweeper.sweep(database, tickets, worker="api", lease_seconds=settings.lease_seconds)
+    sweeper.sweep(database, tickets, worker="api")
     database.close()
     Server(settings).run()
 

@@ -145,7 +145,8 @@ def find(session: Session, batch_id: str) -> Batch | None:
     The chain first, as wherever both are held: two orders would be a deadlock.
     """
     audit.hold(session)
-    return session.get(Batch, batch_id, with_for_update=True)
+    # Not FOR UPDATE, for which the results that a worker is storing would have to wait, and it holds the chain next.
+    return session.get(Batch, batch_id, with_for_update={"key_share": True})
 
 
 def newest(session: Session, *, limit: int, after: str | None = None) -> list[Progress]:

@@ -5,7 +5,7 @@ import os
 import secrets
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -55,13 +55,14 @@ class Blobs:
         finally:
             delivery.discard()
 
-    def remove(self, sha256: str) -> bool:
-        """Remove a blob that nothing needs any more, and return whether it was there."""
-        try:
-            self.path(sha256).unlink()
-        except FileNotFoundError:
-            return False
-        return True
+    def remove(self, sha256s: Iterable[str]) -> int:
+        """Remove blobs that nothing needs any more, so that they stay removed, and return how many there were."""
+        present = [path for path in map(self.path, sha256s) if path.exists()]
+        for path in present:
+            path.unlink(missing_ok=True)
+        for directory in {path.parent for path in present}:
+            _sync_directory(directory)
+        return len(present)
 
     def free_bytes(self) -> int:
         self.root.mkdir(parents=True, exist_ok=True)

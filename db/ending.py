@@ -1,6 +1,6 @@
 """The ends that are not the model's: cancelled, expired; and the way back from them."""
 
-from sqlalchemy import select, update
+from sqlalchemy import exists, select, update
 from sqlalchemy.orm import Session
 
 from db import audit, states
@@ -29,16 +29,17 @@ class BatchPurged(Exception):
 
 
 def cancel(session: Session, batch: Batch, *, actor: str) -> None:
-    """Stop what is not yet begun; what a worker holds is finished and kept. Raises BatchClosed.
+    """Stop what is not yet begun; what a worker holds is finished and kept. A second time does no harm. Raises BatchClosed.
 
     The caller holds the end of the audit chain, so that an image that comes back to the queue meanwhile is
     stopped by whoever brings it back.
     """
-    if batch.state != BatchState.PROCESSING:
+    if batch.state not in OPEN:
         raise BatchClosed(batch.id)
-    batch.state = BatchState.CANCELLING
-    session.flush()
-    audit.append(session, actor, [audit.Entry("batch.cancelling", batch.id, batch.id, {})])
+    if batch.state != BatchState.CANCELLING:
+        batch.state = BatchState.CANCELLING
+        session.flush()
+        audit.append(session, actor, [audit.Entry("batch.cancelling", batch.id, batch.id, {})])
     _stop(session, actor, {batch.id}, ImageState.CANCELLED)
 
 
@@ -49,6 +50,16 @@ def expire(session: Session, *, worker: str) -> int:
         return 0
     audit.hold(session)
     return _stop(session, worker, set(session.scalars(overdue)), ImageState.EXPIRED)
+
+
+def stop_leftovers(session: Session, *, worker: str) -> int:
+    """Cancel what still waits in cancelled batches: it was being claimed at that moment, and the claim fell through."""
+    waits = exists().where(Image.batch_id == Batch.id, Image.state == ImageState.QUEUED)
+    cancelled = select(Batch.id).where(Batch.state == BatchState.CANCELLING, waits)
+    if not session.scalars(cancelled.limit(1)).all():
+        return 0
+    audit.hold(session)
+    return _stop(session, worker, set(session.scalars(cancelled)), ImageState.CANCELLED)
 
 
 def stop_again(session: Session, worker: str, batch_ids: set[str]) -> None:

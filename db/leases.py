@@ -8,16 +8,17 @@ from db.clock import now
 from db.tables import Image, ImageState
 
 STRIKES = 3
+LONGEST_LEASE_SECONDS = 900
 
 
-def sweep(session: Session, *, worker: str, lease_seconds: int) -> int:
+def sweep(session: Session, *, worker: str) -> int:
     """Take back what silent workers held, and return how many images.
 
     Images that were held together come back to be worked on alone. One that was alone gets a strike, and
-    after STRIKES of them it is quarantined: it ends the process that touches it. A lease with far more left
-    than `lease_seconds` was given before the clock was set back.
+    after STRIKES of them it is quarantined: it ends the process that touches it. A lease that ends
+    later than any lease can was given before the clock was set back.
     """
-    over = or_(Image.lease_until < now(), Image.lease_until > now(2 * lease_seconds))
+    over = or_(Image.lease_until < now(), Image.lease_until > now(2 * LONGEST_LEASE_SECONDS))
     last = and_(over, Image.alone, Image.strikes >= STRIKES - 1)
     fatal = states.move(
         session,
@@ -30,7 +31,7 @@ def sweep(session: Session, *, worker: str, lease_seconds: int) -> int:
     again = states.move(
         session, ImageState.LEASED, ImageState.QUEUED, and_(over, Image.alone), strikes=Image.strikes + 1
     )
-    suspects = states.move(session, ImageState.LEASED, ImageState.QUEUED, over, alone=True)
+    suspects = states.move(session, ImageState.LEASED, ImageState.QUEUED, and_(over, ~Image.alone), alone=True)
     if fatal:
         entries = [
             audit.Entry(

@@ -7,9 +7,13 @@ from sqlalchemy.orm import Session, aliased
 
 from db import audit, clock
 from db.blobs import Blobs
+from db.clock import now
 from db.database import Database
 from db.ending import BatchOpen
 from db.tables import OPEN, Batch, Image, Model
+
+_TOGETHER = 100
+_LATELY_SECONDS = 2 * 24 * 3600
 
 
 def mark(session: Session, batch: Batch, *, actor: str) -> None:
@@ -24,12 +28,23 @@ def mark(session: Session, batch: Batch, *, actor: str) -> None:
 def remove(database: Database, blobs: Blobs, batch_id: str) -> int:
     """Remove the blobs of a marked batch that no other image and no model needs, and return how many.
 
-    Removing and submitting take turns at the end of the audit chain; see `missing`. May run again and again.
+    Removing and submitting take turns at the end of the audit chain, see `missing`; a few blobs in each turn, since
+    everybody waits. May run again and again.
     """
-    with database.write() as session:
-        audit.hold(session)
-        unneeded = list(session.scalars(_unneeded(batch_id)))
-        return sum(blobs.remove(sha256) for sha256 in unneeded)
+    removed = 0
+    with database.read() as session:
+        candidates = [sha256 for sha256 in session.scalars(_unneeded(batch_id)) if blobs.path(sha256).exists()]
+    for start in range(0, len(candidates), _TOGETHER):
+        with database.write() as session:
+            audit.hold(session)
+            some = Image.sha256.in_(candidates[start : start + _TOGETHER])
+            removed += blobs.remove(session.scalars(_unneeded(batch_id).where(some)).all())
+    return removed
+
+
+def unfinished(session: Session) -> list[str]:
+    """The batches that were marked lately; who marked one may have died before the end."""
+    return list(session.scalars(select(Batch.id).where(Batch.purged_at > now(-_LATELY_SECONDS))))
 
 
 def _unneeded(batch_id: str) -> Select[str]:

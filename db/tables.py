@@ -136,8 +136,8 @@ class Batch(Table):
         Index(
             "ix_batches_open",
             "expires_at",
-            sqlite_where=text("state = 'processing'"),
-            postgresql_where=text("state = 'processing'"),
+            sqlite_where=text("state IN ('processing', 'cancelling')"),
+            postgresql_where=text("state IN ('processing', 'cancelling')"),
         ),
     )
 

@@ -142,7 +142,7 @@ class Queue(RuleBasedStateMachine):
             if held.images:
                 queue.let_go(session, held)
         with self.database.write() as session:
-            assert leases.sweep(session, worker="sweeper", lease_seconds=60) == len(mine)
+            assert leases.sweep(session, worker="sweeper") == len(mine)
         for image in mine:
             it = self.pictures[image]
             it.strikes, it.alone = it.strikes + it.alone, True

@@ -1,20 +1,29 @@
 """Cancelled, expired, retried, purged: on both databases."""
 
 from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
 
-from db import audit, batches, ending, leases, purging, queue
+from db import audit, batches, clock, ending, leases, migrate, purging, queue, registry, tables
 from db.batches import Item
 from db.blobs import Blobs
 from db.clock import now
 from db.database import Database
 from db.queue import Failure
-from db.tables import AuditRow, Batch, BatchState, Image, ImageState, Lane, Outcome
-from tests.test_queue import claim, expire, finish, progress, submit, taken
+from db.tables import AuditRow, Batch, BatchState, Image, ImageState, Lane, Outcome, Result
+from tests.postgres import Postgres
+from tests.service import CARD
+from tests.test_queue import claim, expire, finding, finish, progress, submit, taken
 
-pytestmark = pytest.mark.usefixtures("champion")
+
+@pytest.fixture(autouse=True)
+def _champion(request: pytest.FixtureRequest) -> None:
+    if "database" in request.fixturenames:
+        request.getfixturevalue("champion")
 
 
 def change(database: Database, batch_id: str, what: Callable[..., object], **more: object) -> None:
@@ -78,6 +87,46 @@ def test_what_comes_back_to_a_cancelled_batch_is_cancelled(database: Database, h
             queue.give_back(session, held, worker="w1")
     assert progress(database, batch_id).state == BatchState.CANCELLED
     assert claim(database, alone=True) is None
+
+
+def test_an_image_whose_claim_fell_through_while_its_batch_was_cancelled_is_cancelled_later(database: Database) -> None:
+    batch_id = submit(database, 2)
+    with database.write() as session:
+        session.execute(update(Batch).values(state=BatchState.CANCELLING))
+        assert ending.stop_leftovers(session, worker="sweeper") == 2
+    assert progress(database, batch_id).state == BatchState.CANCELLED
+
+
+def test_cancelling_again_does_no_harm(database: Database) -> None:
+    batch_id = submit(database, 2)
+    held = taken(database, 1)
+    cancel(database, batch_id)
+    cancel(database, batch_id)
+    finish(database, held)
+    assert actions(database, batch_id).count("batch.cancelling") == 1
+
+
+def test_a_batch_can_be_cancelled_while_its_results_are_being_stored(postgresql: Postgres) -> None:
+    """PostgreSQL: a foreign key locks the batch's row, and the chain is taken in the other order."""
+    url = postgresql.database()
+    with closing(Database(url)) as database:
+        prepare(database)
+        batch_id = submit(database, 1)
+        held = taken(database)
+        with database.write() as session:
+            tables.insert_rows(session, Result, [queue._result(finding(held.images[0]), "w1", clock.read(session))])
+            with database.write() as other:
+                other.execute(text("SET LOCAL lock_timeout = '3s'"))
+                assert batches.find(other, batch_id)
+            session.rollback()
+    postgresql.drop(url)
+
+
+def prepare(database: Database) -> None:
+    migrate.upgrade(database)
+    with TemporaryDirectory() as directory, database.write() as session:
+        registry.register(session, Blobs(Path(directory)), CARD, b"weights", actor="test")
+        registry.appoint(session, registry.CHAMPION, CARD.version, actor="test")
 
 
 def test_a_closed_batch_cannot_be_cancelled_and_an_open_one_not_retried(database: Database) -> None:
@@ -146,7 +195,7 @@ def test_a_lease_from_before_the_clock_was_set_back_comes_to_its_end(database: D
     taken(database)
     with database.write() as session:
         session.execute(update(Image).values(lease_until=now(3600)))
-        assert leases.sweep(session, worker="sweeper", lease_seconds=60) == 1
+        assert leases.sweep(session, worker="sweeper") == 1
 
 
 def purge(database: Database, blobs: Blobs, batch_id: str) -> int:

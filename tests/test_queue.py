@@ -54,7 +54,7 @@ def expire(database: Database) -> int:
     with database.write() as session:
         session.execute(update(Image).where(Image.state == ImageState.LEASED).values(lease_until=now(-1)))
     with database.write() as session:
-        return leases.sweep(session, worker="sweeper", lease_seconds=60)
+        return leases.sweep(session, worker="sweeper")
 
 
 def progress(database: Database, batch_id: str) -> batches.Progress:
@@ -178,7 +178,7 @@ def test_a_lease_that_runs_is_not_swept(database: Database) -> None:
     submit(database, 1)
     taken(database)
     with database.write() as session:
-        assert leases.sweep(session, worker="sweeper", lease_seconds=60) == 0
+        assert leases.sweep(session, worker="sweeper") == 0
 
 
 def test_a_claim_that_is_given_back_can_be_claimed_again_together(database: Database) -> None:
@@ -196,7 +196,7 @@ def test_a_lease_that_is_held_on_to_does_not_run_out(database: Database) -> None
         session.execute(update(Image).values(lease_until=now(-1)))
         queue.hold_on(session, held, lease_seconds=60)
     with database.write() as session:
-        assert leases.sweep(session, worker="sweeper", lease_seconds=60) == 0
+        assert leases.sweep(session, worker="sweeper") == 0
     finish(database, held)
 
 

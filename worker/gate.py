@@ -83,7 +83,10 @@ class Gate:
     def _logits(self, greys: NDArray[np.uint8]) -> _Logits:
         largest = self._shapes[-1]
         parts = [self._padded(greys[start : start + largest]) for start in range(0, len(greys), largest)]
-        return np.concatenate(parts)
+        logits = np.concatenate(parts)
+        if not np.isfinite(logits).all():
+            raise FloatingPointError("the gate gave no number")
+        return logits
 
     def _padded(self, greys: NDArray[np.uint8]) -> _Logits:
         shape = next(shape for shape in self._shapes if shape >= len(greys))

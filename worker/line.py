@@ -3,10 +3,8 @@
 import contextlib
 import logging
 import math
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 from sqlalchemy.exc import DBAPIError
 
@@ -16,13 +14,11 @@ from db.database import Database
 from db.queue import Claim, Claimed, Failure, Fenced, Finding
 from db.tables import ImageState, Lane
 from settings import Settings
-from worker.assessment import assess
 from worker.decoders import Decoded, Decoders, DecodersUnusable
-from worker.gate import Gate
+from worker.judge import Judge
 from worker.models import Models
 from worker.pace import Pace
-from worker.predictor import ModelUnusable, Prediction
-from worker.radiograph import Grey
+from worker.predictor import ModelUnusable
 from worker.rejection import CODES, ImageRejected
 from worker.turns import Turns
 
@@ -49,8 +45,8 @@ class Line:
         self._worker = worker
         self._turns = Turns()
         self.pace = Pace()
-        self._gate = Gate(batch_size=settings.batch_size)
-        self._predicting: dict[int, float] = {}
+        self._judge = Judge(models, batch_size=settings.batch_size, longest_seconds=settings.lease_seconds)
+        self.hangs = self._judge.hangs
         self.problem: str | None = None
 
     def warm_up(self, version: str) -> None:
@@ -62,36 +58,33 @@ class Line:
             log.error("%s", error)  # noqa: TRY400 - it says all of it
 
     def work(self, stopping: Callable[[], bool]) -> int:
-        """Work until no lane holds anything, and return how many images were finished."""
+        """Work until no lane holds anything for this worker, and return how many images were finished."""
         finished = 0
         with self.pace.working():
-            while not stopping() and (done := self.step()):
+            while not stopping() and (done := self.step()) is not None:
                 finished += done
         return finished
 
-    def step(self) -> int:
-        """Take one micro-batch from the most pressing lane through to SQL; 0 when there is none."""
+    def step(self) -> int | None:
+        """Take one micro-batch from the most pressing lane through to SQL; None where there is nothing to do."""
         for lane in Lane:
+            done = None
             if self._suspected(lane):
                 with self._turns.alone():
                     done = self._one_claim(lane, alone=True)
-            else:
+            if done is None:  # also where another thread took the suspect
                 with self._turns.together():
                     done = self._one_claim(lane, alone=False)
-            if done:
+            if done is not None:
                 return done
-        return 0
-
-    def hangs(self) -> bool:
-        """Whether a prediction takes longer than a lease; then only the end of this process frees its thread."""
-        begun = min(self._predicting.copy().values(), default=math.inf)
-        return time.monotonic() - begun > self._settings.lease_seconds
+        return None
 
     def _suspected(self, lane: Lane) -> bool:
         with self._database.read() as session:
             return queue.has_suspects(session, lane, without=self._models.unusable())
 
-    def _one_claim(self, lane: Lane, *, alone: bool) -> int:
+    def _one_claim(self, lane: Lane, *, alone: bool) -> int | None:
+        """Return how many images were finished; None where there are none, or where no claim has a chance now."""
         with self._database.write() as session:
             claim = queue.claim(
                 session,
@@ -102,12 +95,15 @@ class Line:
                 without=self._models.unusable(),
             )
         if claim is None:
-            return 0
+            return None
         try:
             findings, failures = self._examine(claim)
-        except (ModelUnusable, DecodersUnusable, StorageAway) as error:
+        except ModelUnusable as error:
             self._hand_back(claim, error)
-            return 0
+            return 0  # the next claim is without that version
+        except (DecodersUnusable, StorageAway) as error:
+            self._hand_back(claim, error)
+            return None
         except Exception:
             self._let_go(claim)
             raise
@@ -131,6 +127,8 @@ class Line:
             else:
                 readable.setdefault(image.model_version, []).append((image, answer))
         findings = []
+        if not all(self._models.holds(version) for version in readable):
+            self._hold_on(claim)  # loading takes its time
         for version, images in readable.items():
             found, unanswered = self._predict(version, images)
             findings += found
@@ -138,7 +136,7 @@ class Line:
         return findings, failures
 
     def _hold_on(self, claim: Claim) -> None:
-        """Slow decoding is no silence: the lease begins anew."""
+        """Slow is not silent: the lease begins anew."""
         with contextlib.suppress(DBAPIError), self._database.write() as session:
             queue.hold_on(session, claim, lease_seconds=self._settings.lease_seconds)
 
@@ -154,52 +152,30 @@ class Line:
     def _predict(self, version: str, images: Sequence[tuple[Claimed, Decoded]]) -> tuple[list[Finding], list[Failure]]:
         loaded = self._models.get(version)
         start = time.perf_counter()
-        decoded_images = [decoded for _, decoded in images]
-        predictions = assess(decoded_images, self._gate, lambda greys: self._predictions(version, greys))
+        predictions = self._judge.judge(version, [decoded for _, decoded in images])
         each_ms = (time.perf_counter() - start) * 1000 / len(images)
-
-        def finding(image: Claimed, decoded: Decoded, prediction: Prediction) -> Finding:
-            return Finding(
-                image=image,
-                identifiers=decoded.identifiers,
-                weights_sha256=loaded.weights_sha256,
-                preprocessing=loaded.preprocessing,
-                raw_probability=prediction.raw,
-                probability=prediction.probability,
-                threshold=loaded.threshold,
-                label=prediction.label,
-                reasons=prediction.reasons,
-                decode_ms=decoded.milliseconds,
-                predict_ms=each_ms,
-                gate=self._gate.version,
+        findings, failures = [], []
+        for (image, decoded), prediction in zip(images, predictions, strict=True):
+            if prediction.raw is not None and not math.isfinite(prediction.raw):
+                failures.append(_failure(image, "model_output"))
+                continue
+            findings.append(
+                Finding(
+                    image=image,
+                    identifiers=decoded.identifiers,
+                    weights_sha256=loaded.weights_sha256,
+                    preprocessing=loaded.preprocessing,
+                    raw_probability=prediction.raw,
+                    probability=prediction.probability,
+                    threshold=loaded.threshold,
+                    label=prediction.label,
+                    reasons=prediction.reasons,
+                    decode_ms=decoded.milliseconds,
+                    predict_ms=each_ms,
+                    gate=self._judge.gate_version,
+                )
             )
-
-        pairs = list(zip(images, predictions, strict=True))
-        findings = [
-            finding(image, decoded, p) for (image, decoded), p in pairs if p.raw is None or math.isfinite(p.raw)
-        ]
-        failures = [
-            _failure(i, "model_output") for (i, _), p in pairs if p.raw is not None and not math.isfinite(p.raw)
-        ]
         return findings, failures
-
-    def _predictions(self, version: str, greys: Sequence[Grey]) -> list[Prediction]:
-        predictor = self._models.get(version).predictor
-        try:
-            with self._watched():
-                return predictor.predict(greys)
-        except Exception as error:
-            with self._watched():
-                self._models.check(version, error)
-            raise
-
-    @contextmanager
-    def _watched(self) -> Iterator[None]:
-        self._predicting[threading.get_ident()] = time.monotonic()
-        try:
-            yield
-        finally:
-            del self._predicting[threading.get_ident()]
 
     def _store(self, claim: Claim, findings: list[Finding], failures: list[Failure]) -> int:
         """Store it, trying again while the database is away and the lease may still be ours."""

@@ -5,17 +5,13 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass
 
-import numpy as np
-
 from db.blobs import BlobDamaged, Blobs
 from db.database import Database
 from db.tables import Model
 from worker.predictor import Decision, ModelUnusable, Predictor
-from worker.radiograph import SIZE
 
 _KEPT = 2  # the champion, and the one that older batches are pinned to
 _TRY_AGAIN_SECONDS = 10
-BLANK = np.zeros((SIZE, SIZE), np.uint8)
 
 
 @dataclass(frozen=True)
@@ -54,14 +50,16 @@ class Models:
         since = time.monotonic() - _TRY_AGAIN_SECONDS
         return frozenset(version for version, failed in list(self._failed.items()) if failed > since)
 
-    def check(self, version: str, error: Exception) -> None:
-        """Raise ModelUnusable if the version cannot predict a blank picture either: then no image is at fault."""
-        try:
-            self._loaded[version].predictor.predict([BLANK])
-        except Exception:  # noqa: BLE001 - whatever it is, the model is not to be used
+    def give_up(self, version: str) -> None:
+        """Forget a version that no longer works; it is loaded anew after a while."""
+        with self._lock:
             self._failed[version] = time.monotonic()
             self._loaded.pop(version, None)
-            raise ModelUnusable(f"{version} no longer predicts: {type(error).__name__}") from error
+
+    def holds(self, version: str) -> bool:
+        """Whether it is loaded."""
+        with self._lock:
+            return version in self._loaded
 
     def _tried(self, version: str) -> Loaded:
         try:

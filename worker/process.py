@@ -61,7 +61,6 @@ def run(settings: Settings) -> None:
             worker=name,
             device=device_name,
             seconds=settings.sweep_seconds,
-            lease_seconds=settings.lease_seconds,
             problem=lambda: line.problem,
             hangs=line.hangs,
             pace=line.pace,

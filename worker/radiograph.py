@@ -32,6 +32,8 @@ _ORIENTATION = 0x0112  # the Exif tag
 
 Grey = NDArray[np.uint8]
 
+BLANK: Final = np.zeros((SIZE, SIZE), np.uint8)
+
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow raises at twice as many, while it reads the header
 
 

@@ -17,13 +17,14 @@ log = logging.getLogger(__name__)
 _AFTER_THE_END_SECONDS = 0.5
 
 
-def sweep(database: Database, tickets: Tickets, *, worker: str, lease_seconds: int) -> None:
+def sweep(database: Database, tickets: Tickets, *, worker: str) -> None:
     """Return expired leases to the queue, give up overdue batches, and ring for every lane that holds work."""
     with database.write() as session:
-        returned = leases.sweep(session, worker=worker, lease_seconds=lease_seconds)
+        returned = leases.sweep(session, worker=worker)
     if returned:
         log.warning("%d images came back from silent workers", returned)
     with database.write() as session:
+        ending.stop_leftovers(session, worker=worker)
         expired = ending.expire(session, worker=worker)
     if expired:
         log.warning("%d images had not begun when their batch's time was over", expired)
@@ -44,7 +45,6 @@ class Sweeper(threading.Thread):
         worker: str,
         device: str,
         seconds: float,
-        lease_seconds: int,
         problem: Callable[[], str | None],
         hangs: Callable[[], bool],
         pace: Pace,
@@ -55,7 +55,6 @@ class Sweeper(threading.Thread):
         self._worker = worker
         self._device = device
         self._seconds = seconds
-        self._lease_seconds = lease_seconds
         self._problem = problem
         self._hangs = hangs
         self._pace = pace
@@ -75,7 +74,7 @@ class Sweeper(threading.Thread):
                         problem=self._problem(),
                         images_per_second=self._pace.images_per_second(),
                     )
-                sweep(self._database, self._tickets, worker=self._worker, lease_seconds=self._lease_seconds)
+                sweep(self._database, self._tickets, worker=self._worker)
             except DBAPIError as error:
                 log.warning("the database is away: %s", type(error.orig).__name__)
             except Exception:

@@ -152,7 +152,7 @@ def _work(settings: Settings) -> None:
         line = Line(database, blobs, models, Inline(), settings, worker=f"w-{os.getpid()}")  # type: ignore[arg-type]
         line.work(lambda: False)
         tickets = Tickets(celery_app(settings), batch_size=settings.batch_size)
-        sweeper.sweep(database, tickets, worker="w", lease_seconds=settings.lease_seconds)
+        sweeper.sweep(database, tickets, worker="w")
 
 
 def _recover(settings: Settings) -> None:
@@ -165,7 +165,7 @@ def _recover(settings: Settings) -> None:
         for _ in range(_MOST_ROUNDS):
             with database.write() as session:
                 session.execute(update(Image).where(Image.state == ImageState.LEASED).values(lease_until=now(-1)))
-                leases.sweep(session, worker="sweeper", lease_seconds=60)
+                leases.sweep(session, worker="sweeper")
                 if not session.scalar(select(func.count()).select_from(Batch).where(Batch.state.in_(OPEN))):
                     return
             _work(settings)

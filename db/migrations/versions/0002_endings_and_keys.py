@@ -19,8 +19,8 @@ def upgrade() -> None:
         "batches",
         ["expires_at"],
         unique=False,
-        sqlite_where=sa.text("state = 'processing'"),
-        postgresql_where=sa.text("state = 'processing'"),
+        sqlite_where=sa.text("state IN ('processing', 'cancelling')"),
+        postgresql_where=sa.text("state IN ('processing', 'cancelling')"),
     )
     op.create_index("ix_images_sha256", "images", ["sha256"], unique=False)
     op.create_table(
@@ -39,8 +39,8 @@ def downgrade() -> None:
     op.drop_index(
         "ix_batches_open",
         table_name="batches",
-        sqlite_where=sa.text("state = 'processing'"),
-        postgresql_where=sa.text("state = 'processing'"),
+        sqlite_where=sa.text("state IN ('processing', 'cancelling')"),
+        postgresql_where=sa.text("state IN ('processing', 'cancelling')"),
     )
     op.drop_column("batches", "purged_at")
     op.drop_column("batches", "expires_at")
