@@ -59,6 +59,7 @@ class Queue(RuleBasedStateMachine):
         self.database = self.make()
         self.blobs = Blobs(self.directory / "blobs")
         self.steps = 0
+        self.shas: dict[int, str] = {}
         self.pictures: dict[int, Picture] = {}
         self.beliefs: dict[str, Belief] = {}
 
@@ -78,10 +79,11 @@ class Queue(RuleBasedStateMachine):
 
     @rule(target=names, count=st.integers(1, 5), lane=st.sampled_from(Lane))
     def submit(self, count: int, lane: Lane) -> str:
-        items = [Item(f"{number}", f"{number:064d}", 1, "image/png") for number in range(count)]
+        items = [Item(f"{number}", self.keep(number), 1, "image/png") for number in range(count)]
         with self.database.write() as session:
             name = batches.add(session, items, lane=lane, actor="test").id
             images = list(session.scalars(select(Image.id).where(Image.batch_id == name).order_by(Image.id)))
+        self.shas |= dict(zip(images, (item.sha256 for item in items), strict=True))
         self.beliefs[name] = Belief(images=images)
         self.pictures |= {image: Picture(name, lane) for image in images}
         return name
@@ -97,6 +99,14 @@ class Queue(RuleBasedStateMachine):
         for image in held.images:
             self.pictures[image.id].state, self.pictures[image.id].token = _S.LEASED, held.token
         return held
+
+    def keep(self, number: int) -> str:
+        """A blob without the fsyncs; batches share them."""
+        sha256 = f"{number:064d}"
+        path = self.blobs.path(sha256)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        return sha256
 
     def _mine(self, held: Claim) -> list[int]:
         return [one.id for one in held.images if self.pictures[one.id].token == held.token]
@@ -210,8 +220,11 @@ class Queue(RuleBasedStateMachine):
             assert belief.state in OPEN
             return
         assert belief.state not in OPEN
-        purging.remove(self.database, self.blobs, name)
         belief.purged = True
+        kept = {self.shas[image] for it in self.beliefs.values() if not it.purged for image in it.images}
+        purging.remove(self.database, self.blobs, name)
+        gone = {self.shas[image] for image in belief.images} - kept
+        assert not any(self.blobs.path(sha256).exists() for sha256 in gone), "a purge left what nobody needs"
 
     def _end(self, image: int, state: ImageState, code: str | None = None) -> None:
         it = self.pictures[image]
@@ -243,6 +256,8 @@ class Queue(RuleBasedStateMachine):
         if not hasattr(self, "database"):
             return
         self.steps += 1
+        needed = {self.shas[image] for belief in self.beliefs.values() if not belief.purged for image in belief.images}
+        assert all(self.blobs.path(sha256).exists() for sha256 in needed), "a purge took what another batch needs"
         with self.database.read() as session:
             rows = session.execute(_IMAGES).all()
             states = {row.id: row.state for row in session.execute(_BATCHES)}

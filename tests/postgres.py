@@ -8,7 +8,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -42,8 +42,9 @@ class Postgres:
 class Server(Postgres):
     """A server of our own, which may be broken: the binaries of the wheel, without root."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, environment: Mapping[str, str]) -> None:
         self.port = _free_port()
+        self._environment = [f"{name}={value}" for name, value in environment.items()]
         super().__init__(f"postgresql://cxr@127.0.0.1:{self.port}/postgres")
         self._user = _unprivileged(directory)
         # Who is not root may not be allowed to look into the checkout.
@@ -57,8 +58,9 @@ class Server(Postgres):
         """Start it and wait until it answers."""
         options = ["-p", str(self.port), "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="]
         with self._log.open("ab") as log:
-            command = [*self._user, str(self._binaries / "postgres"), "-D", str(self._data), *options]
-            self._process = subprocess.Popen(command, stdout=log, stderr=log)
+            # Through env, since what it may preload must not meet the change of user.
+            server = ["env", *self._environment, str(self._binaries / "postgres"), "-D", str(self._data)]
+            self._process = subprocess.Popen([*self._user, *server, *options], stdout=log, stderr=log)
         _await(self.url)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
@@ -79,11 +81,11 @@ def running() -> Iterator[Postgres]:
 
 
 @contextmanager
-def own() -> Iterator[Server]:
+def own(environment: Mapping[str, str] | None = None) -> Iterator[Server]:
     """Start a server and stop it at the end."""
     # Not in pytest's own directory: the next pytest to start would close it to everyone but root.
     with tempfile.TemporaryDirectory(prefix="cxr-postgres-") as directory:
-        server = Server(Path(directory))
+        server = Server(Path(directory), environment or {})
         try:
             yield server
         finally:

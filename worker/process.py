@@ -50,7 +50,8 @@ def run(settings: Settings) -> None:
 
         models = Models(database, blobs, batch_size=settings.batch_size)
         line = Line(database, blobs, models, decoders, settings, worker=name)
-        _register_work(app, line.work)
+        stopping = threading.Event()
+        _register_work(app, line.work, stopping)
         with database.read() as session:
             champion = registry.champion(session).version
         line.warm_up(champion)
@@ -69,6 +70,8 @@ def run(settings: Settings) -> None:
         log.info("worker %s is ready: %s", name, line.problem or champion)
         try:
             _consume(app)
+            if not stopping.is_set():
+                sys.exit("Celery ended by itself, its log says why")  # with 1, so that whoever started us does it again
         finally:
             sweeper.stop()
             sweeper.join()
@@ -93,8 +96,7 @@ def _decoders(settings: Settings) -> Iterator[Decoders]:
         decoders.close()
 
 
-def _register_work(app: Celery, work: Callable[[Callable[[], bool]], int]) -> None:
-    stopping = threading.Event()
+def _register_work(app: Celery, work: Callable[[Callable[[], bool]], int], stopping: threading.Event) -> None:
     posts = Posts(_ON_THE_LINE)
     worker_shutting_down.connect(lambda **_: stopping.set(), weak=False)
 

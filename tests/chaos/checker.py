@@ -47,21 +47,33 @@ def check(
     *,
     poisoned: frozenset[str] = frozenset(),
     broken: frozenset[str] = frozenset(),
+    cancelled: frozenset[str] = frozenset(),
+    purged: frozenset[str] = frozenset(),
 ) -> Verdict:
-    """Compare; by their SHA-256, `poisoned` images must end in quarantine, `broken` ones rejected, and no others may."""
+    """Compare; by their SHA-256, `poisoned` images must end in quarantine, `broken` ones rejected, and no others may.
+
+    `cancelled` and `purged` are the batches that were.
+    """
     verdict = Verdict()
     with database.read() as session:
         images = list(session.scalars(select(Image)))
-        _promised(verdict, images, sent, dict.fromkeys(poisoned, _QUARANTINED) | dict.fromkeys(broken, _REJECTED))
+        ends = dict.fromkeys(poisoned, _QUARANTINED) | dict.fromkeys(broken, _REJECTED)
+        _promised(verdict, images, sent, ends, cancelled)
         _nothing_new(verdict, session, sent)
         _results(verdict, session, images)
         _batches(verdict, session, images)
         _audit(verdict, session, images)
-    _blobs(verdict, blobs, images)
+    _blobs(verdict, blobs, [image for image in images if image.batch_id not in purged])
     return verdict
 
 
-def _promised(verdict: Verdict, images: list[Image], sent: Mapping[str, Sent], ends: Mapping[str, ImageState]) -> None:
+def _promised(
+    verdict: Verdict,
+    images: list[Image],
+    sent: Mapping[str, Sent],
+    ends: Mapping[str, ImageState],
+    cancelled: frozenset[str],
+) -> None:
     """Every image that was answered with 202 is in exactly one terminal state, and in the right one."""
     rows = {(image.batch_id, image.custom_id): image for image in images}
     lost = []
@@ -71,8 +83,10 @@ def _promised(verdict: Verdict, images: list[Image], sent: Mapping[str, Sent], e
         verdict.images += len(submission.images)
         for name, sha256 in submission.images.items():
             image = rows.get((submission.batch_id, name))
-            expected = ends.get(sha256, ImageState.CLASSIFIED)
-            if image is None or image.sha256 != sha256 or image.state not in {expected, ImageState.CANCELLED}:
+            expected = {ends.get(sha256, ImageState.CLASSIFIED)}
+            if submission.batch_id in cancelled:
+                expected.add(ImageState.CANCELLED)
+            if image is None or image.sha256 != sha256 or image.state not in expected:
                 lost.append(f"{name} of {submission.batch_id} is {image and (image.state, image.code)}")
     verdict.lost = verdict.complain("lost", lost)
     held = [image.id for image in images if image.lease_token or image.state == ImageState.LEASED]

@@ -1,5 +1,6 @@
 """Every fault, done once."""
 
+import contextlib
 import os
 import signal
 import threading
@@ -7,12 +8,14 @@ import time
 from hashlib import sha256
 from pathlib import Path
 
+import httpx
 import redis
 from sqlalchemy import func, select
 
 from db import registry
+from db.heartbeats import Worker
 from db.slots import Slot
-from db.tables import Image, ImageState
+from db.tables import OPEN, Batch, Image
 from tests.chaos import power
 from tests.chaos.field import LEASE_SECONDS, VERSIONS
 from tests.chaos.load import even
@@ -23,6 +26,8 @@ from worker.schedule import TIDY
 
 CLOCK = "{home}/clock"
 _HOUR_SECONDS = 3600
+_BATCH = 10
+_ACCEPTED, _CONFLICT = 202, 409
 
 
 def kill_worker(scene: Scene) -> str:
@@ -45,8 +50,8 @@ def stop_worker_past_its_lease(scene: Scene) -> None:
     scene.wait_for(name)
     scene.wait_for_work()
     scene.field.kill(name, signal.SIGSTOP)
-    time.sleep(LEASE_SECONDS + 1.5)
     scene.mark_held()
+    time.sleep(LEASE_SECONDS + 1.5)
     scene.field.kill(name, signal.SIGCONT)
 
 
@@ -76,19 +81,43 @@ def kill_api_in_mid_upload(scene: Scene) -> None:
     upload.join()
 
 
+def nothing_was_delayed(scene: Scene) -> None:
+    """No worker left a lease behind: no image had to be claimed twice."""
+    with scene.field.database.read() as session:
+        again = session.scalars(select(func.count()).select_from(Image).where(Image.attempts > 1)).one()
+    if again:
+        scene.notes.append(f"{again} images had to be claimed again after a SIGTERM")
+
+
 def kill_broker(scene: Scene) -> None:
-    scene.field.kill("valkey")
-    time.sleep(scene.dice.uniform(0.2, 2))
-    scene.field.spawn("valkey")
-    until(scene.field.broker_answers, "the broker answers")
-    scene.mark_moves()
+    """A batch that comes while it is down rings nobody; the sweep must."""
+    with scene.load.silence():
+        scene.field.kill("valkey")
+        batch_id = scene.load.submit(scene.load.batch(_BATCH))
+        time.sleep(scene.dice.uniform(0, 1))
+        scene.field.spawn("valkey")
+        until(scene.field.broker_answers, "the broker answers")
+        _until_done(scene, batch_id)
 
 
 def wipe_broker(scene: Scene) -> None:
-    scene.wait_for_work()
-    with redis.Redis(port=scene.field.broker_port) as client:
-        client.flushall()
-    scene.mark_moves()
+    """Between the ring and the worker that would have heard it."""
+    with scene.load.silence():
+        for name in scene.field.workers():
+            scene.field.kill(name)
+        batch_id = scene.load.submit(scene.load.batch(_BATCH))
+        with redis.Redis(port=scene.field.broker_port) as client:
+            client.flushall()
+        for name in scene.field.workers():
+            scene.field.spawn(name)
+        _until_done(scene, batch_id)
+
+
+def _until_done(scene: Scene, batch_id: str) -> None:
+    start = time.monotonic()
+    with contextlib.suppress(AssertionError):  # which is for the checker to say
+        until(lambda: scene.done(batch_id) == _BATCH, "the batch is done", seconds=60)
+    scene.recoveries.append(time.monotonic() - start)
 
 
 def crash_postgresql(scene: Scene) -> None:
@@ -109,12 +138,14 @@ def wait_for_a_death_in_mid_commit(scene: Scene) -> None:
 
 
 def disturb_network(scene: Scene) -> None:
-    proxy = scene.field.proxies[scene.dice.choice(sorted(scene.field.proxies))]
-    scene.dice.choice((proxy.cut, proxy.stall))()
+    """Cut, or half-open: then old connections are reset, or (the broker's) stay silent until someone's time-out."""
+    where = scene.dice.choice(sorted(scene.field.proxies))
+    proxy, how = scene.field.proxies[where], scene.dice.choice(("cut", "reset", "silent"))
+    (proxy.cut if how == "cut" else proxy.stall)()
     time.sleep(scene.dice.uniform(0.5, 5))
-    proxy.heal()
-    until(scene.field.ready, "the API reaches its database")
+    proxy.heal(silent=how == "silent" and where == "broker")
     scene.mark_moves()
+    until(scene.field.ready, "the API reaches its database")
 
 
 def fill_disk(scene: Scene) -> None:
@@ -146,6 +177,14 @@ def poison(scene: Scene) -> None:
     scene.load.submit(scene.load.batch(5) | bad | scene.load.batch(5))
 
 
+def clocks_were_wrong(scene: Scene) -> None:
+    """Or nothing was tried."""
+    with scene.field.database.read() as session:
+        first, last = session.execute(select(func.min(Image.finished_at), func.max(Image.finished_at))).one()
+    if not (first and last) or (last - first).total_seconds() < _HOUR_SECONDS / 2:
+        scene.notes.append("the clock was never set")
+
+
 def swap_model(scene: Scene) -> None:
     field = scene.field
     with field.database.write() as session:
@@ -166,19 +205,44 @@ def corrupt_model(scene: Scene) -> None:
     weights.write_bytes(whole[:-1] + b"x")
     for name in field.workers():
         field.spawn(name)
-    batch_id = scene.load.submit(scene.load.batch(10))
-    time.sleep(3)
-    if _done(scene, batch_id):
+    batch_id = scene.load.submit(scene.load.batch(_BATCH))
+    until(lambda: _somebody_complains(scene), "a worker says why it does not work")
+    if scene.done(batch_id):
         scene.notes.append("images were classified with damaged weights")
     weights.write_bytes(whole)
-    scene.mark_moves()
-    until(lambda: _done(scene, batch_id) == 10, "the batch is done with the restored weights")
+    _until_done(scene, batch_id)
 
 
-def _done(scene: Scene, batch_id: str) -> int:
+def _somebody_complains(scene: Scene) -> bool:
     with scene.field.database.read() as session:
-        query = select(func.count()).where(Image.batch_id == batch_id, Image.state == ImageState.CLASSIFIED)
-        return session.scalars(query).one()
+        return any(session.scalars(select(Worker.problem)))
+
+
+def change_minds(scene: Scene) -> None:
+    """Cancel what was just sent, run it again, cancel it again or let it end, and purge what is done."""
+    batch_id = scene.load.submit(scene.load.batch(_BATCH))
+    time.sleep(scene.dice.uniform(0, 0.3))
+    scene.cancelled.add(batch_id)
+    _ask(scene, "POST", f"{batch_id}/cancel")
+    until(lambda: _closed(scene, batch_id), "a cancelled batch comes to its end")
+    way = scene.dice.choice(("stay", "again", "twice", "purge"))
+    if way in {"again", "twice"} and _ask(scene, "POST", f"{batch_id}/retry") == _ACCEPTED and way == "twice":
+        _ask(scene, "POST", f"{batch_id}/cancel")
+    if way == "purge":
+        scene.purged.add(batch_id)
+        _ask(scene, "DELETE", batch_id)
+
+
+def _ask(scene: Scene, method: str, path: str) -> int:
+    code = httpx.request(method, f"{scene.field.url}/v1/batches/{path}", timeout=30, trust_env=False).status_code
+    if code not in {_ACCEPTED, _CONFLICT}:
+        scene.notes.append(f"{method} {path} was answered with {code}")
+    return code
+
+
+def _closed(scene: Scene, batch_id: str) -> bool:
+    with scene.field.database.read() as session:
+        return session.get_one(Batch, batch_id).state not in OPEN
 
 
 def let_beats_meet(scene: Scene) -> None:

@@ -1,6 +1,7 @@
 """A whole system in a directory of its own: Valkey, API, workers and beat, started again when they die."""
 
 import contextlib
+import itertools
 import os
 import signal
 import sys
@@ -32,6 +33,7 @@ from worker import broker
 
 _WATCH_SECONDS = 0.1
 LEASE_SECONDS = 3
+REAL_LEASE_SECONDS = 6
 SWEEP_SECONDS = 1
 VERSIONS = ("stand-in-a", "stand-in-b")
 
@@ -100,7 +102,7 @@ class Field:
             "REDIS_URL": f"redis://127.0.0.1:{broker_port}/0",
         }
         if self._make.real_model:
-            given |= {"CXR_LEASE_SECONDS": "6", "CXR_DECODE_SECONDS": "2"}
+            given |= {"CXR_LEASE_SECONDS": str(REAL_LEASE_SECONDS), "CXR_DECODE_SECONDS": "2"}
         return Settings.from_environment(given)
 
     def start(self) -> None:
@@ -150,7 +152,8 @@ class Field:
             environment["CXR_SUPERVISOR_PID"] = str(os.getpid())
             self._run(name, lambda: processes.start([sys.executable, *program, what], environment, log))
         else:
-            self._run(name, lambda: processes.Fork(what, environment, log))
+            starts = itertools.count()
+            self._run(name, lambda: processes.Fork(what, environment | {"CHAOS_START": f"{name} {next(starts)}"}, log))
 
     def _run(self, name: str, start: Callable[[], Process]) -> None:
         self._parts[name] = Part(name, start)
@@ -203,11 +206,11 @@ class Field:
             return httpx.get(f"{self.url}/readyz", timeout=5).is_success
         return False
 
-    def held(self) -> tuple[datetime, list[int]]:
-        """The database's time, and the images that are leased now."""
+    def held(self) -> tuple[datetime, dict[int, int]]:
+        """The database's time, and the images that are leased now with their attempts."""
         with self.database.read() as session:
-            images = list(session.scalars(select(Image.id).where(Image.state == ImageState.LEASED)))
-            return session.scalars(select(now())).one(), images
+            rows = session.execute(select(Image.id, Image.attempts).where(Image.state == ImageState.LEASED))
+            return session.scalars(select(now())).one(), {row.id: row.attempts for row in rows}
 
     def waiting(self) -> int:
         """Images that are not finished, as far as the database answers."""

@@ -19,6 +19,7 @@ class Proxy:
         self.port: int = self._listener.getsockname()[1]
         self._way = "open"
         self._pairs: dict[socket.socket, socket.socket] = {}
+        self._silent: list[socket.socket] = []
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="proxy", daemon=True)
         self._thread.start()
@@ -31,9 +32,9 @@ class Proxy:
         """Swallow everything; nobody is told."""
         self._way = "stalled"
 
-    def heal(self) -> None:
-        """Let new connections through; those from before are reset."""
-        self._way = "healing"
+    def heal(self, *, silent: bool = False) -> None:
+        """Let new connections through; those from before are reset, or stay `silent` for ever."""
+        self._way = "silencing" if silent else "healing"
 
     def close(self) -> None:
         self._stopped.set()
@@ -45,7 +46,10 @@ class Proxy:
         while not self._stopped.is_set():
             if self._way in {"cut", "healing"}:
                 self._reset_all()
-            if self._way == "healing":
+            if self._way == "silencing":
+                self._silent += self._pairs
+                self._pairs.clear()
+            if self._way in {"healing", "silencing"}:
                 self._way = "open"
             self._forward_once()
 
@@ -94,9 +98,10 @@ class Proxy:
                 each.close()
 
     def _reset_all(self) -> None:
-        for one in list(self._pairs):
+        for one in [*self._pairs, *self._silent]:
             _reset(one)
         self._pairs.clear()
+        self._silent.clear()
 
 
 def _reset(one: socket.socket) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -60,19 +61,39 @@ def run(
         return _on_small_disk(name, times, seed)
     start = time.monotonic()
     make = field.Make(**vars(fault.make) | {"off": off})
-    with _places(fault) as (home, logs), _server(database) as server, field.running(home, logs, make, server) as system:
+    with (
+        _places(fault) as (home, logs),
+        _server(database, fault, home) as server,
+        field.running(home, logs, make, server) as system,
+    ):
         scene, history = _inject(system, fault, times, seed, injected)
         settled = system.settle(patience_seconds or fault.patience_seconds)
         fault.after(scene)
-        verdict = checker.check(system.database, system.blobs, history.sent(), poisoned=frozenset(scene.poisoned))
-        problems = verdict.problems + scene.notes + [f"no answer for {key}" for key in scene.load.gave_up]
+        verdict = checker.check(
+            system.database,
+            system.blobs,
+            history.sent(),
+            poisoned=frozenset(scene.poisoned),
+            cancelled=frozenset(scene.cancelled),
+            purged=frozenset(scene.purged),
+        )
+        history.close()
+        recoveries = scene.measured()
+        problems = [*verdict.problems, *scene.notes, *scene.load.gave_up, *_slow(fault, recoveries)]
         if not settled:
             problems.append("not every batch came to its end in time")
-        history.close()
+        if system.deaths() and not fault.ends_itself:
+            problems.append(f"{system.deaths()} processes ended by themselves")
         return Outcome(
-            name, database, times, seed, verdict.images, verdict.lost, verdict.duplicated, problems, scene.measured(),
+            name, database, times, seed, verdict.images, verdict.lost, verdict.duplicated, problems, recoveries,
             time.monotonic() - start,
         )  # fmt: skip
+
+
+def _slow(fault: Fault, recoveries: list[float]) -> Iterator[str]:
+    slowest = max(recoveries, default=0)
+    if fault.recovery_seconds and slowest > fault.recovery_seconds:
+        yield f"a recovery took {slowest:.1f} s, {fault.recovery_seconds:.0f} s is promised"
 
 
 def _inject(
@@ -96,6 +117,7 @@ def _places(fault: Fault) -> Iterator[tuple[Path, Path]]:
     with tempfile.TemporaryDirectory(prefix="cxr-chaos-") as directory:
         home = Path(directory) / "home"
         home.mkdir()
+        home.parent.chmod(0o755)  # PostgreSQL's user reads the clock there
         if fault.small_disk:
             size = f"size={_SMALL_DISK_MB}m"
             subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", home], check=True)
@@ -107,11 +129,15 @@ def _places(fault: Fault) -> Iterator[tuple[Path, Path]]:
 
 
 @contextmanager
-def _server(database: str) -> Iterator[postgres.Server | None]:
+def _server(database: str, fault: Fault, home: Path) -> Iterator[postgres.Server | None]:
+    """PostgreSQL, where it is the turn of it; its clock is set with all the others."""
     if database == SQLITE:
         yield None
         return
-    with postgres.own() as server:
+    environment = {name: value.format(home=home) for name, value in fault.make.environment.items()}
+    if "LD_PRELOAD" in environment:  # its user may not be allowed to look into the checkout
+        environment["LD_PRELOAD"] = shutil.copy(environment["LD_PRELOAD"], str(home.parent))
+    with postgres.own(environment) as server:
         yield server
 
 

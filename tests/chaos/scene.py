@@ -1,6 +1,5 @@
 """What a fault works with: the field, the load, the dice of its seed, and a notebook for recoveries."""
 
-import contextlib
 import dataclasses
 import random
 import time
@@ -13,7 +12,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from db.heartbeats import Worker
-from db.tables import Image
+from db.tables import Image, ImageState
 from tests.chaos.field import Field
 from tests.chaos.load import Load
 from tests.service import until
@@ -32,9 +31,11 @@ class Scene:
     dice: random.Random
     before: set[Path]
     poisoned: set[str] = dataclasses.field(default_factory=set)
+    cancelled: set[str] = dataclasses.field(default_factory=set)
+    purged: set[str] = dataclasses.field(default_factory=set)
     recoveries: list[float] = dataclasses.field(default_factory=list)
     notes: list[str] = dataclasses.field(default_factory=list)
-    _held: list[tuple[datetime, list[int]]] = dataclasses.field(default_factory=list)
+    _held: list[tuple[datetime, dict[int, int]]] = dataclasses.field(default_factory=list)
     _moves: list[datetime] = dataclasses.field(default_factory=list)
 
     def worker(self) -> str:
@@ -61,7 +62,7 @@ class Scene:
         until(heard_of, f"{worker} is heard of")
 
     def mark_held(self) -> None:
-        """Recovery counts from now until all that is leased now is finished."""
+        """Recovery counts from now until all that is leased now, and must be claimed again, is finished."""
         self._held.append(self.field.held())
 
     def mark_moves(self) -> None:
@@ -69,21 +70,28 @@ class Scene:
         since, _ = self.field.held()
         self._moves.append(since)
 
+    def done(self, batch_id: str) -> int:
+        """How many of the batch's images are classified."""
+        with self.field.database.read() as session:
+            query = select(func.count()).where(Image.batch_id == batch_id, Image.state == ImageState.CLASSIFIED)
+            return session.scalars(query).one()
+
     def measured(self) -> list[float]:
-        """Seconds that each recovery took, by the database's clock."""
+        """Seconds that each recovery took, by the database's clock; a fault that met no work has none."""
         with self.field.database.read() as session:
             return [*self.recoveries, *_of_held(session, self._held), *_of_moves(session, self._moves)]
 
 
-def _of_held(session: Session, held: list[tuple[datetime, list[int]]]) -> Iterator[float]:
-    for since, images in held:
-        ended = session.scalar(select(func.max(Image.finished_at)).where(Image.id.in_(images)))
-        if ended:
-            yield max((ended - since).total_seconds(), 0)
+def _of_held(session: Session, held: list[tuple[datetime, dict[int, int]]]) -> Iterator[float]:
+    for since, attempts in held:
+        rows = session.execute(select(Image.id, Image.attempts, Image.finished_at).where(Image.id.in_(attempts)))
+        again = [row.finished_at for row in rows if row.attempts > attempts[row.id] and row.finished_at]
+        if again:
+            yield max((max(again) - since).total_seconds(), 0)
 
 
 def _of_moves(session: Session, moves: list[datetime]) -> Iterator[float]:
     for since in moves:
-        with contextlib.suppress(TypeError):  # nothing came after it
-            moved = session.scalar(select(func.min(Image.finished_at)).where(Image.finished_at > since))
-            yield (moved - since).total_seconds()  # type: ignore[operator]
+        moved = session.scalar(select(func.min(Image.finished_at)).where(Image.finished_at > since))
+        if moved:
+            yield (moved - since).total_seconds()

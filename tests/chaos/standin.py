@@ -61,7 +61,7 @@ def _die_in_mid_commit() -> None:
     seed = os.environ.get(COMMITS)
     if not seed:
         return
-    dice = random.Random(f"{seed} {os.getpid()}")
+    dice = random.Random(f"{seed} {os.environ.get('CHAOS_START')}")
     left = [dice.randrange(3, 40)]
 
     def soon(_connection: Any) -> None:

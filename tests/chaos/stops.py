@@ -71,15 +71,19 @@ def main(home: Path, database_url: str, broker_url: str) -> None:
     settings = Settings.from_environment(
         {"CXR_HOME": str(home), "DATABASE_URL": database_url, "REDIS_URL": broker_url, "CXR_MIN_FREE_BYTES": "0"}
     )
-    _in_a_child(lambda: _prepare(settings))
+    _must(_in_a_child(lambda: _prepare(settings)), "preparing")
     for step in itertools.count(1):
         ended = _in_a_child(lambda step=step: _way(settings, step))  # type: ignore[misc]
-        _in_a_child(lambda: _recover(settings))
+        _must(_in_a_child(lambda: _recover(settings)), f"the recovery from step {step}")
         if ended == 0:
             break
-        if os.WTERMSIG(ended) != signal.SIGKILL:
-            sys.exit(f"step {step} ended with {ended}")
-    _in_a_child(lambda: print(json.dumps({"steps": step} | _checked(settings)), flush=True))
+        _must(os.WTERMSIG(ended) != signal.SIGKILL, f"step {step}")
+    _must(_in_a_child(lambda: print(json.dumps({"steps": step} | _checked(settings)), flush=True)), "the check")
+
+
+def _must(code: int, what: str) -> None:
+    if code:
+        sys.exit(f"{what} failed with {code}")
 
 
 def _in_a_child(work: Callable[[], object]) -> int:
