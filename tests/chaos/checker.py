@@ -25,8 +25,14 @@ class Verdict:
 
     images: int = 0
     lost: int = 0
-    duplicated: int = 0
+    new_batches: int = 0
+    twice: set[int] = field(default_factory=set)
     problems: list[str] = field(default_factory=list)
+
+    @property
+    def duplicated(self) -> int:
+        """Images answered twice, and batches that a repeated request made."""
+        return len(self.twice) + self.new_batches
 
     @property
     def holds(self) -> bool:
@@ -102,7 +108,7 @@ def _nothing_new(verdict: Verdict, session: Session, sent: Mapping[str, Sent]) -
     unanswered = sum(submission.batch_id is None for submission in sent.values())
     extra = set(session.scalars(select(Batch.id))) - set(known)
     if len(extra) > unanswered:
-        verdict.duplicated += verdict.complain("batches that nobody submitted", extra)
+        verdict.new_batches = verdict.complain("batches that nobody submitted", extra)
 
 
 def _results(verdict: Verdict, session: Session, images: list[Image]) -> None:
@@ -120,7 +126,9 @@ def _results(verdict: Verdict, session: Session, images: list[Image]) -> None:
             mixed.append(result.id)
     verdict.complain("results of unknown images", unknown)
     verdict.complain("results of another model", mixed)
-    verdict.duplicated += verdict.complain("two results", [key for key, number in seen.items() if number > 1])
+    twice = {image for (image, _), number in seen.items() if number > 1}
+    verdict.complain("two results", twice)
+    verdict.twice |= twice
     classified = {image.id for image in images if image.state == ImageState.CLASSIFIED}
     verdict.complain("classified without a result, or the other way round", classified ^ {image for image, _ in seen})
 
@@ -144,7 +152,8 @@ def _audit(verdict: Verdict, session: Session, images: list[Image]) -> None:
     uncovered = [image.id for image in ended if not told[f"image:{image.id}", f"image.{image.state}"]]
     verdict.complain("images that the audit does not cover", uncovered)
     twice = [image.id for image in images if told[f"image:{image.id}", "image.classified"] > 1]
-    verdict.duplicated += verdict.complain("classified twice by the audit", twice)
+    verdict.complain("classified twice by the audit", twice)
+    verdict.twice |= set(twice)
 
 
 def _blobs(verdict: Verdict, blobs: Blobs, images: list[Image]) -> None:

@@ -80,10 +80,16 @@ def _table(outcomes: Sequence[Outcome]) -> str:
 
 
 def _off_table(off: Sequence[tuple[str, Outcome]]) -> str:
-    rows = ["| switched off | fault | injected | images | lost | duplicated |", "| --- | --- | --- | --- | --- | --- |"]
+    rows = [
+        "| switched off | fault | injected | images | lost | duplicated | else |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
     for name, one in off:
         words = FAULTS[one.fault].words if one.fault in FAULTS else "worker SIGKILL"
-        rows.append(f"| {OFF_WORDS[name]} | {words} | {one.times} | {one.images:,} | {one.lost} | {one.duplicated} |")
+        late = next((problem for problem in one.problems if "is promised" in problem), "")
+        rows.append(
+            f"| {OFF_WORDS[name]} | {words} | {one.times} | {one.images:,} | {one.lost} | {one.duplicated} | {late} |"
+        )
     return "\n".join(rows) + "\n"
 
 

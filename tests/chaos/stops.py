@@ -181,7 +181,12 @@ def _checked(settings: Settings) -> dict[str, Any]:
         sent = history.sent()
         cut_off = {name_hash for it in sent.values() for name, name_hash in it.images.items() if name == "none.png"}
         verdict = checker.check(database, Blobs(settings.blobs), sent, poisoned=frozenset(), broken=frozenset(cut_off))
-    return vars(verdict)
+    return {
+        "images": verdict.images,
+        "lost": verdict.lost,
+        "duplicated": verdict.duplicated,
+        "problems": verdict.problems,
+    }
 
 
 if __name__ == "__main__":
