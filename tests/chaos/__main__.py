@@ -31,7 +31,7 @@ _OFF = {
     "plain": ("plain", SQLITE, 30, 150),
 }
 _HISTORIES = {"middle": (500, 30), "full": (5000, 50)}
-_console = Console()
+_console = Console(soft_wrap=True)
 
 
 def main() -> None:
