@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from celery import Celery
-from celery.signals import worker_shutting_down
+from celery.signals import worker_ready, worker_shutting_down
 from sqlalchemy.exc import DBAPIError
 
 from db import heartbeats, registry
@@ -37,7 +37,7 @@ _SWITCH_SECONDS = 0.0005
 
 def run(settings: Settings) -> None:
     """Work until SIGTERM; then finish the running micro-batch and stop."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until Celery takes it over
+    _heed_early_signals()
     name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
     sys.setswitchinterval(_SWITCH_SECONDS)
     database, blobs = Database(settings.database_url), Blobs(settings.blobs)
@@ -77,6 +77,22 @@ def run(settings: Settings) -> None:
             sweeper.join()
             with contextlib.suppress(DBAPIError), database.write() as session:
                 heartbeats.leave(session, name)  # without it, the row only grows old
+
+
+def _heed_early_signals() -> None:
+    """SIGTERM before Celery takes it over: end, or, where Python swallows that in a callback, when Celery is ready."""
+    told = threading.Event()
+
+    def stop(*_: object) -> None:
+        told.set()
+        sys.exit(0)
+
+    def stop_late(**_: object) -> None:
+        if told.is_set():
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, stop)
+    worker_ready.connect(stop_late, weak=False)
 
 
 def beat(settings: Settings) -> None:

@@ -32,6 +32,7 @@ from tests.service import CARD, free_port, until
 from worker import broker
 
 _WATCH_SECONDS = 0.1
+_STOP_SECONDS = 60
 LEASE_SECONDS = 3
 REAL_LEASE_SECONDS = 6
 SWEEP_SECONDS = 1
@@ -171,7 +172,10 @@ class Field:
         return process.pid
 
     def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> int | None:
-        """Send the signal; if that is to end the process, wait for it, and leave it down until `spawn`."""
+        """Send the signal; if that is to end the process, wait for it, and leave it down until `spawn`.
+
+        Returns its exit code, or None where it did not end by that.
+        """
         part = self._parts[name]
         if part.process is None:
             raise AssertionError(name)
@@ -180,7 +184,14 @@ class Field:
             return None
         part.down = True
         part.process.send_signal(number)
-        return part.process.wait()
+        give_up = time.monotonic() + _STOP_SECONDS
+        while part.process.poll() is None and time.monotonic() < give_up:
+            time.sleep(0.01)
+        code = part.process.poll()
+        if code is None:
+            part.process.send_signal(signal.SIGKILL)
+            part.process.wait()
+        return code
 
     def workers(self) -> list[str]:
         return [name for name in self._parts if name.startswith("worker")]
