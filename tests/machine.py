@@ -170,9 +170,9 @@ class Queue(RuleBasedStateMachine):
                 assert batch
                 ending.cancel(session, batch, actor="test")
         except ending.BatchClosed:
-            assert belief.state != BatchState.PROCESSING
+            assert belief.state not in OPEN
             return
-        assert belief.state == BatchState.PROCESSING
+        assert belief.state in OPEN
         belief.state = BatchState.CANCELLING
         self._stop(name, _S.CANCELLED)
 
