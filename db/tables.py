@@ -76,6 +76,11 @@ def _one_of(column: str, values: type[StrEnum]) -> CheckConstraint:
     return CheckConstraint(f"{column} IN ({listed})", name=f"{column}_known")
 
 
+def _only(condition: str) -> dict[str, Any]:
+    """A partial index holds the rows of which this is true."""
+    return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
+
+
 class Table(DeclarativeBase):
     metadata = MetaData(
         naming_convention={
@@ -136,8 +141,7 @@ class Batch(Table):
         Index(
             "ix_batches_open",
             "expires_at",
-            sqlite_where=text("state IN ('processing', 'cancelling')"),
-            postgresql_where=text("state IN ('processing', 'cancelling')"),
+            **_only("state IN ('processing', 'cancelling')"),
         ),
     )
 
@@ -176,8 +180,7 @@ class Image(Table):
         Index(
             "ix_images_accession",
             "accession",
-            sqlite_where=text("accession IS NOT NULL"),
-            postgresql_where=text("accession IS NOT NULL"),
+            **_only("accession IS NOT NULL"),
         ),
         # Only rows that wait or are held, so that a claim costs the same whatever the history.
         Index(
@@ -185,14 +188,12 @@ class Image(Table):
             "lane",
             "alone",
             "id",
-            sqlite_where=text("state = 'queued'"),
-            postgresql_where=text("state = 'queued'"),
+            **_only("state = 'queued'"),
         ),
         Index(
             "ix_images_leased",
             "lease_until",
-            sqlite_where=text("state = 'leased'"),
-            postgresql_where=text("state = 'leased'"),
+            **_only("state = 'leased'"),
         ),
     )
 
