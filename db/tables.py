@@ -138,11 +138,7 @@ class Batch(Table):
         _one_of("state", BatchState),
         CheckConstraint("outcome IS NULL OR state = 'completed'", name="outcome_when_completed"),
         CheckConstraint("total >= 1", name="not_empty"),
-        Index(
-            "ix_batches_open",
-            "expires_at",
-            **_only("state IN ('processing', 'cancelling')"),
-        ),
+        Index("ix_batches_open", "expires_at", **_only("state IN ('processing', 'cancelling')")),
     )
 
 
@@ -177,24 +173,10 @@ class Image(Table):
         CheckConstraint("(state IN ('rejected', 'quarantined')) = (code IS NOT NULL)", name="failure_has_code"),
         Index("ix_images_batch_id_state", "batch_id", "state"),
         Index("ix_images_sha256", "sha256"),
-        Index(
-            "ix_images_accession",
-            "accession",
-            **_only("accession IS NOT NULL"),
-        ),
+        Index("ix_images_accession", "accession", **_only("accession IS NOT NULL")),
         # Only rows that wait or are held, so that a claim costs the same whatever the history.
-        Index(
-            "ix_images_claimable",
-            "lane",
-            "alone",
-            "id",
-            **_only("state = 'queued'"),
-        ),
-        Index(
-            "ix_images_leased",
-            "lease_until",
-            **_only("state = 'leased'"),
-        ),
+        Index("ix_images_claimable", "lane", "alone", "id", **_only("state = 'queued'")),
+        Index("ix_images_leased", "lease_until", **_only("state = 'leased'")),
     )
 
 
