@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from db.tables import Label
 from worker import cnn
-from worker.radiograph import PREPROCESSING, SIZE, Grey, prepare
+from worker.preparation import PreparationUnknown, preparation
+from worker.radiograph import SIZE, Grey
 
 
 class ModelUnusable(Exception):
@@ -48,8 +49,10 @@ class Predictor:
     """One model version, loaded and warmed up."""
 
     def __init__(self, weights: bytes, decision: Decision, *, preprocessing: str, batch_size: int) -> None:
-        if preprocessing != PREPROCESSING:
-            raise ModelUnusable(f"the model was trained on {preprocessing}, this worker prepares {PREPROCESSING}")
+        try:
+            self._prepare = preparation(preprocessing, batch_size=batch_size)
+        except PreparationUnknown as error:
+            raise ModelUnusable(f"the model was trained on {error}") from error
         model = cnn.build()
         try:
             cnn.load_weights(model, weights)
@@ -76,8 +79,7 @@ class Predictor:
     def _padded(self, greys: Sequence[Grey]) -> NDArray[np.float64]:
         shape = next(shape for shape in self._shapes if shape >= len(greys))
         batch = np.zeros((shape, SIZE, SIZE, 1), np.uint8)
-        for row, grey in zip(batch, greys, strict=False):
-            row[:] = prepare(grey)
+        batch[: len(greys)] = self._prepare(greys)
         return self._forward(batch)[: len(greys)]
 
 
