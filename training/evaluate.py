@@ -12,7 +12,7 @@ from training import figures, probes
 from training.data import Radiographs
 from training.figures import Numbers, Truth
 from worker.predictor import Decision, Predictor
-from worker.radiograph import PREPROCESSING, Grey
+from worker.radiograph import Grey
 
 _SEED: Final = 20_200_101  # of the bootstrap only: intervals come out the same every time
 _BATCH_SIZE: Final = 64
@@ -61,7 +61,7 @@ class Evaluation(Ranking):
 class Scorer:
     """A model as serving runs it: the same predictor, the same decision."""
 
-    def __init__(self, weights: bytes, decision: Decision, *, preprocessing: str = PREPROCESSING) -> None:
+    def __init__(self, weights: bytes, decision: Decision, *, preprocessing: str) -> None:
         self.threshold = decision.threshold
         self._predictor = Predictor(weights, decision, preprocessing=preprocessing, batch_size=_BATCH_SIZE)
 
