@@ -5,7 +5,7 @@ import pytest
 
 from tests.test_lungs import phantom
 from worker import cnn, unfolding
-from worker.lungs import Segmenter, weights
+from worker.lungs import SIDE, Segmenter, weights
 from worker.predictor import Decision, ModelUnusable, Predictor
 from worker.preparation import VERSIONS, PreparationUnknown, preparation
 from worker.radiograph import PREPROCESSING, SIZE, prepare
@@ -42,3 +42,11 @@ def test_another_preprocessing_is_refused_by_name() -> None:
         preparation("lungs999", batch_size=1)
     with pytest.raises(ModelUnusable, match="lungs999"):
         Predictor(b"", Decision(0.5, 1.0, 0.0), preprocessing="lungs999", batch_size=1)
+
+
+def test_given_maps_replace_what_the_segmenter_finds() -> None:
+    left = np.zeros((len(GREYS), SIDE, SIDE), np.float32)
+    expected, found = unfolding.unfolded(np.stack(GREYS), left)
+    assert not found.any()
+    assert (preparation(unfolding.VERSION, batch_size=8)(GREYS, left) == expected).all()
+    assert (preparation(PREPROCESSING, batch_size=8)(GREYS, left) == prepare(np.stack(GREYS))).all()

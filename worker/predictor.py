@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from db.tables import Label
 from worker import cnn
-from worker.preparation import PreparationUnknown, preparation
+from worker.preparation import Maps, PreparationUnknown, preparation
 from worker.radiograph import SIZE, Grey
 
 
@@ -64,22 +64,22 @@ class Predictor:
         for shape in self._shapes:
             self._forward(np.zeros((shape, SIZE, SIZE, 1), np.uint8))
 
-    def predict(self, greys: Sequence[Grey]) -> list[Prediction]:
-        """Return one Prediction per radiograph, in order."""
+    def predict(self, greys: Sequence[Grey], *, maps: Maps | None = None) -> list[Prediction]:
+        """Return one Prediction per radiograph, in order; `maps` replaces what the segmenter would find, for probes."""
         if not greys:
             return []
-        largest = self._shapes[-1]
-        parts = [self._padded(greys[start : start + largest]) for start in range(0, len(greys), largest)]
+        chunks = [slice(start, start + self._shapes[-1]) for start in range(0, len(greys), self._shapes[-1])]
+        parts = [self._padded(greys[chunk], None if maps is None else maps[chunk]) for chunk in chunks]
         raw = np.concatenate(parts)
         return [
             Prediction(float(value), float(probability), self._decision.label(float(probability)))
             for value, probability in zip(raw, self._decision.calibrate(raw), strict=True)
         ]
 
-    def _padded(self, greys: Sequence[Grey]) -> NDArray[np.float64]:
+    def _padded(self, greys: Sequence[Grey], maps: Maps | None) -> NDArray[np.float64]:
         shape = next(shape for shape in self._shapes if shape >= len(greys))
         batch = np.zeros((shape, SIZE, SIZE, 1), np.uint8)
-        batch[: len(greys)] = self._prepare(greys)
+        batch[: len(greys)] = self._prepare(greys, maps)
         return self._forward(batch)[: len(greys)]
 
 
