@@ -28,8 +28,8 @@ class Config:
     """Everything that decides a run beside the data; it is stored whole with the weights."""
 
     preprocessing: str = unfolding.VERSION
-    epochs: int = 24
-    patience: int = 24
+    epochs: int = 40
+    patience: int = 40
     batch_size: int = 32
     learning_rate: float = 8e-4
     seed: int = 7
