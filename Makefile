@@ -3,7 +3,7 @@ PYTHON ?= python3
 CXR = .venv/bin/cxr
 READY = .venv/.ready
 
-.PHONY: run test setup check bench clean
+.PHONY: run test setup check chaos docs fuzz bench clean
 
 run: setup
 	@exec $(CXR) up $(if $(IMAGES),--images "$(IMAGES)",--demo)
@@ -19,6 +19,16 @@ $(READY): requirements.lock pyproject.toml bootstrap
 
 check: setup
 	@./check
+
+chaos: setup
+	@.venv/bin/python -m tests.chaos $(if $(TIER),--tier $(TIER)) $(if $(FAULT),--fault $(FAULT)) $(if $(N),--times $(N)) $(if $(SEED),--seed $(SEED))
+
+docs: setup
+	@.venv/bin/python -m worker.catalogue > docs/rejections.md
+
+fuzz: setup
+	@.venv/bin/python -m fuzzing $(if $(IMAGES),--images $(IMAGES)) $(if $(DICOMS),--dicoms $(DICOMS)) \
+		$(if $(ZIPS),--zips $(ZIPS)) $(if $(SEED),--seed $(SEED))
 
 bench: setup
 	@.venv/bin/python -m benchmarks

@@ -52,9 +52,16 @@ class Settings:
     decode_seconds: int = _setting("CXR_DECODE_SECONDS", 20, "Longest time for decoding one image", least=1)
     decode_bytes: int = _setting("CXR_DECODE_BYTES", 2 << 30, "Address space of one decoding process", least=1 << 28)
     lease_seconds: int = _setting(
-        "CXR_LEASE_SECONDS", 60, "After this an image held by a silent worker returns", least=1
+        "CXR_LEASE_SECONDS", 60, "After this an image held by a silent worker returns", least=1, most=900
     )
     sweep_seconds: int = _setting("CXR_SWEEP_SECONDS", 15, "Pause between two sweeps of the queue", least=1)
+    expire_hours: int = _setting(
+        "CXR_EXPIRE_HOURS",
+        168,
+        "After this an image that no worker has begun is given up as expired",
+        least=1,
+        most=8760,
+    )
     api_threads: int = _setting("CXR_API_THREADS", 8, "Requests that the API serves at once", least=1)
     max_images: int = _setting("CXR_MAX_IMAGES", 5_000, "Images in one batch", least=1)
     max_image_bytes: int = _setting("CXR_MAX_IMAGE_BYTES", 50_000_000, "Bytes of one image", least=1)

@@ -6,7 +6,8 @@ from urllib.parse import urlsplit
 from apiflask import APIFlask
 from flask import Response, request
 
-from api import batches, health, pages, problems
+from api import batches, findings, health, pages, problems, submissions
+from api.polling import Patience
 from api.wiring import Parts
 from db.blobs import Blobs
 from db.database import Database
@@ -29,11 +30,12 @@ def create_app(settings: Settings) -> APIFlask:
         database=Database(settings.database_url),
         blobs=Blobs(settings.blobs),
         tickets=Tickets(celery_app(settings), batch_size=settings.batch_size),
+        patience=Patience(settings.api_threads // 2),
     )
     problems.register(app)
     app.before_request(_refuse_other_sites)
     app.after_request(_keep_out_of_caches)
-    for module in (batches, health, pages):
+    for module in (submissions, batches, findings, health, pages):
         app.register_blueprint(module.blueprint)
     app.spec_processor(_describe_upload)
     return app

@@ -8,14 +8,14 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import IO
 
 from api.problems import Problem
 from settings import Settings
 
 _CHUNK = 256 * 1024
-_HIGHEST_RATIO = 200  # radiographs compress to a half; a bomb, to a thousandth
+HIGHEST_RATIO = 200  # radiographs compress to a half; a bomb, to a thousandth
 _RATIO_COUNTS_FROM = 1 << 20
 _ENCRYPTED = 0x1
 _METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}  # a dictionary of LZMA may be 4 GiB
@@ -34,9 +34,9 @@ _DAMAGE = (
 )
 
 
-def entries(path: Path, settings: Settings) -> Iterator[tuple[str, Iterator[bytes]]]:
-    """Yield (name, data) of every file in the archive, each to be read before the next. Raises Problem."""
-    with _Spool(path, settings.max_images) as spool:
+def entries(descriptor: int, settings: Settings) -> Iterator[tuple[str, Iterator[bytes]]]:
+    """Yield (name, data) of every file in the open archive, each to be read before the next. Raises Problem."""
+    with _Spool(descriptor, settings.max_images) as spool:
         with _damage_refused():
             archive = zipfile.ZipFile(spool)
         with archive:
@@ -59,8 +59,8 @@ def _damage_refused() -> Iterator[None]:
 class _Spool(io.FileIO):
     """The archive's file; zipfile would read a directory of any length into memory."""
 
-    def __init__(self, path: Path, max_entries: int) -> None:
-        super().__init__(path)
+    def __init__(self, descriptor: int, max_entries: int) -> None:
+        super().__init__(descriptor, closefd=False)
         self._longest_read = max(max_entries * _LONGEST_DIRECTORY_ENTRY, 4 * _CHUNK)
 
     def read(self, size: int | None = -1, /) -> bytes:
@@ -85,7 +85,7 @@ def _check(files: list[zipfile.ZipInfo], settings: Settings) -> None:
 
 
 def _read(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, settings: Settings) -> Iterator[bytes]:
-    size, most = 0, max(_RATIO_COUNTS_FROM, entry.compress_size * _HIGHEST_RATIO)
+    size, most = 0, max(_RATIO_COUNTS_FROM, entry.compress_size * HIGHEST_RATIO)
     with _damage_refused():
         data = archive.open(entry)
     with data:

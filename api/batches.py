@@ -1,35 +1,30 @@
-"""Submit a batch, follow it, fetch its results."""
+"""Follow a batch, fetch its results, stop it, run it again, purge it."""
 
-import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 from apiflask import APIBlueprint
-from flask import Response, current_app, request, url_for
+from flask import Response, current_app, request
 from pydantic import BaseModel, Field
+from sqlalchemy.orm import Session
 
-from api import results, uploads
+from api import polling, results
 from api.problems import Problem
-from api.schemas import BatchAnswer, BatchList, ImageAnswer, ImageList, ResultList
+from api.schemas import BatchAnswer, BatchList, BatchStatus, ImageAnswer, ImageList, ResultList
 from api.wiring import parts
-from db import batches
+from db import batches, ending, forecast, purging
 from db.batches import Progress
-from db.registry import NoChampion
-from db.tables import BatchState, Lane
+from db.tables import OPEN, Batch, ImageState, Lane
 
 blueprint = APIBlueprint("batches", __name__, url_prefix="/v1/batches", tag="Batches")
 
-_POLL_SECONDS = "2"
-_JSON = "application/json"
-_MOST_IMAGES = 1 << 31
+POLL_SECONDS = "2"
+_TYPES = {"json": "application/json", "ndjson": "application/x-ndjson", "csv": "text/csv"}
 
 
 class Query(BaseModel, extra="forbid"):
     """A misspelt option must not pass for the default."""
-
-
-class SubmitQuery(Query):
-    lane: Lane = Lane.ROUTINE
-    synthetic: bool = Field(default=False, description="The images were made by code; shown wherever they are")
 
 
 class ListQuery(Query):
@@ -39,35 +34,12 @@ class ListQuery(Query):
 
 class ImagesQuery(Query):
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
-    after: Annotated[int, Field(ge=0, lt=_MOST_IMAGES)] = 0
+    after: str | None = Field(default=None, pattern="^[0-9]{1,12}$", description="`after` of the page before")
+    state: ImageState | None = Field(default=None, description="Only images in this state")
 
 
 class ResultsQuery(Query):
     partial: bool = Field(default=False, description="Answer before the batch is finished")
-
-
-@blueprint.post("")
-@blueprint.input(SubmitQuery, location="query", arg_name="query")
-@blueprint.output(BatchAnswer, status_code=202)
-@blueprint.doc(summary="Submit images as one batch: many files, or one zip")
-def submit(query: SubmitQuery) -> tuple[BatchAnswer, int, dict[str, str]]:
-    own = parts()
-    try:
-        with own.blobs.delivery() as delivery:
-            items = uploads.receive(request, own.blobs, delivery, own.settings)
-            delivery.settle()
-            with own.database.write() as session:
-                batch_id = batches.add(session, items, lane=query.lane, actor="api", synthetic=query.synthetic).id
-    except NoChampion as error:
-        raise Problem(503, "no_model", str(error), retryable=True) from error
-    except OSError as error:
-        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
-            raise
-        raise Problem(507, "disk_full", "The server's disk is full; tell its operator.", retryable=True) from error
-    own.tickets.ring(query.lane, len(items))
-    current_app.logger.info("accepted %s with %d images", batch_id, len(items))
-    headers = {"Location": url_for("batches.status", batch_id=batch_id), "Retry-After": _POLL_SECONDS}
-    return BatchAnswer.of(_progress(batch_id)), 202, headers
 
 
 @blueprint.get("")
@@ -83,12 +55,35 @@ def index(query: ListQuery) -> BatchList:
 
 
 @blueprint.get("/<batch_id>")
-@blueprint.output(BatchAnswer)
-@blueprint.doc(summary="State and live counts of a batch")
-def status(batch_id: str) -> tuple[BatchAnswer, int, dict[str, str]]:
+@blueprint.output(BatchStatus)
+@blueprint.doc(summary="State, live counts and forecast of a batch; `Prefer: wait=20` waits for a change")
+def status(batch_id: str) -> Response:
+    seconds = polling.wanted_seconds(request)
+    answer, entity_tag = _standing(batch_id)
+    waited = False
+    if seconds and answer.state in OPEN:
+        seen = request.if_none_match.as_set(include_weak=True) or {entity_tag}
+
+        def changed() -> bool:
+            now_open = _progress(batch_id).open
+            return not now_open or _standing(batch_id)[1] not in seen
+
+        waited = parts().patience.wait(seconds, changed)
+        answer, entity_tag = _standing(batch_id)
+    response = polling.tagged(answer, entity_tag, request)
+    if waited:
+        response.headers["Preference-Applied"] = f"wait={seconds}"
+    if answer.state in OPEN:
+        response.headers["Retry-After"] = polling.pause(answer.eta_seconds)
+    return response
+
+
+def _standing(batch_id: str) -> tuple[BatchStatus, str]:
+    """Where the batch stands, with its entity tag."""
     progress = _progress(batch_id)
-    headers = {"Retry-After": _POLL_SECONDS} if progress.state == BatchState.PROCESSING else {}
-    return BatchAnswer.of(progress), 200, headers
+    with parts().database.read() as session:
+        answer = BatchStatus.at(progress, forecast.forecast(session, progress))
+    return answer, polling.tag(answer, without={"queue_position", "eta_seconds"})
 
 
 @blueprint.get("/<batch_id>/images")
@@ -98,51 +93,123 @@ def status(batch_id: str) -> tuple[BatchAnswer, int, dict[str, str]]:
 def images(batch_id: str, query: ImagesQuery) -> ImageList:
     _progress(batch_id)
     with parts().database.read() as session:
-        found = list(batches.lines(session, batch_id, after=query.after, limit=query.limit + 1))
+        after = int(query.after or 0)
+        found = list(batches.lines(session, batch_id, after=after, limit=query.limit + 1, state=query.state))
     more = len(found) > query.limit
-    page = [ImageAnswer.of(line) for line in found[: query.limit]]
-    return ImageList(data=page, has_more=more, after=query.after + query.limit if more else None)
+    page = found[: query.limit]
+    after_last = str(page[-1].id) if more else None
+    return ImageList(data=[ImageAnswer.of(line) for line in page], has_more=more, after=after_last)
+
+
+@blueprint.get("/<batch_id>/images/<path:custom_id>")
+@blueprint.output(ImageAnswer)
+@blueprint.doc(summary="One image of the batch by the sender's name for it", responses=[404])
+def image(batch_id: str, custom_id: str) -> ImageAnswer:
+    _progress(batch_id)
+    with parts().database.read() as session:
+        found = list(batches.lines(session, batch_id, custom_id=custom_id)) if "\0" not in custom_id else []
+    if not found:
+        raise Problem(404, "image_unknown", "The batch has no image of this custom_id.")
+    return ImageAnswer.of(found[0])
 
 
 @blueprint.get("/<batch_id>/results")
 @blueprint.input(ResultsQuery, location="query", arg_name="query")
 @blueprint.output(ResultList)
-@blueprint.doc(summary="Results as JSON, or as CSV with Accept: text/csv")
+@blueprint.doc(summary="Results as JSON, or as CSV or NDJSON by Accept")
 def results_by_accept(batch_id: str, query: ResultsQuery) -> Response:
-    best = request.accept_mimetypes.best_match(["application/json", "text/csv"]) if request.accept_mimetypes else _JSON
+    best = request.accept_mimetypes.best_match(list(_TYPES.values())) if request.accept_mimetypes else _TYPES["json"]
     if best is None:
-        raise Problem(406, "not_acceptable", "Results come as application/json or text/csv.")
+        raise Problem(406, "not_acceptable", f"Results come as {', '.join(_TYPES.values())}.")
     return _results(batch_id, best, partial=query.partial)
 
 
-@blueprint.get("/<batch_id>/results.csv")
+@blueprint.get("/<batch_id>/results.<any(json, ndjson, csv):suffix>")
 @blueprint.input(ResultsQuery, location="query", arg_name="query")
-@blueprint.doc(summary="Results as CSV")
-def results_csv(batch_id: str, query: ResultsQuery) -> Response:
-    return _results(batch_id, "text/csv", partial=query.partial)
-
-
-@blueprint.get("/<batch_id>/results.json")
-@blueprint.input(ResultsQuery, location="query", arg_name="query")
-@blueprint.output(ResultList)
-@blueprint.doc(summary="Results as JSON")
-def results_json(batch_id: str, query: ResultsQuery) -> Response:
-    return _results(batch_id, "application/json", partial=query.partial)
+@blueprint.doc(summary="Results in the form that the address names")
+def results_by_suffix(batch_id: str, suffix: str, query: ResultsQuery) -> Response:
+    return _results(batch_id, _TYPES[suffix], partial=query.partial)
 
 
 def _results(batch_id: str, media_type: str, *, partial: bool) -> Response:
     progress = _progress(batch_id)
-    if progress.state == BatchState.PROCESSING and not partial:
+    if progress.open and not partial:
         detail = f"{progress.done} of {progress.total} images are done; wait, or ask for partial results."
         raise Problem(409, "not_finished", detail, retryable=True)
     database = parts().database
-    body = results.as_csv(database, batch_id) if media_type == "text/csv" else results.as_json(database, progress)
+    bodies = {
+        _TYPES["json"]: lambda: results.as_json(database, progress),
+        _TYPES["ndjson"]: lambda: results.as_ndjson(database, batch_id),
+        _TYPES["csv"]: lambda: results.as_csv(database, batch_id),
+    }
+    body = bodies[media_type]()
     return Response(body, content_type=f"{media_type}; charset=utf-8", headers={"Cache-Control": "no-store"})
+
+
+@blueprint.post("/<batch_id>/cancel")
+@blueprint.output(BatchAnswer, status_code=202)
+@blueprint.doc(summary="Stop what has not begun; what is done is kept", responses=[404, 409])
+def cancel(batch_id: str) -> BatchAnswer:
+    with _changing(batch_id) as (session, batch):
+        try:
+            ending.cancel(session, batch, actor="api")
+        except ending.BatchClosed as error:
+            raise Problem(409, "batch_closed", "The batch has ended; there is nothing left to cancel.") from error
+    current_app.logger.info("cancelled %s", batch_id)
+    return BatchAnswer.of(_progress(batch_id))
+
+
+@blueprint.post("/<batch_id>/retry")
+@blueprint.output(BatchAnswer, status_code=202)
+@blueprint.doc(summary="Queue again what was quarantined, cancelled or expired", responses=[404, 409, 410])
+def retry(batch_id: str) -> BatchAnswer:
+    own = parts()
+    with _changing(batch_id) as (session, batch):
+        lane = Lane(batch.lane)
+        try:
+            moved = ending.retry(session, batch, actor="api", expire_seconds=own.settings.expire_hours * 3600)
+        except ending.BatchPurged as error:
+            raise Problem(410, "batch_purged", "The batch's images were purged; submit them again.") from error
+        except ending.NothingToRetry as error:
+            words = "Every image has its result or was rejected, and a rejected one would be rejected again."
+            raise Problem(409, "nothing_to_retry", words) from error
+    own.tickets.ring(lane, moved)
+    current_app.logger.info("retried %d images of %s", moved, batch_id)
+    return BatchAnswer.of(_progress(batch_id))
+
+
+@blueprint.delete("/<batch_id>")
+@blueprint.output(BatchAnswer, status_code=202)
+@blueprint.doc(summary="Purge the batch's pixels; results and audit stay", responses=[404, 409])
+def purge(batch_id: str) -> BatchAnswer:
+    with _changing(batch_id) as (session, batch):
+        purging.mark(session, batch, actor="api")
+    removed = purging.remove(parts().database, parts().blobs, batch_id)
+    current_app.logger.info("purged %s: %d files", batch_id, removed)
+    return BatchAnswer.of(_progress(batch_id))
+
+
+@contextmanager
+def _changing(batch_id: str) -> Iterator[tuple[Session, Batch]]:
+    """One transaction that holds the batch."""
+    with parts().database.write() as session:
+        batch = batches.find(session, batch_id) if batch_id.isprintable() else None
+        if batch is None:
+            raise _unknown()
+        try:
+            yield session, batch
+        except ending.BatchOpen as error:
+            words = "The batch has not ended: wait for it, or cancel it."
+            raise Problem(409, "batch_open", words, retryable=True) from error
 
 
 def _progress(batch_id: str) -> Progress:
     with parts().database.read() as session:
         progress = batches.progress(session, batch_id) if batch_id.isprintable() else None
     if progress is None:
-        raise Problem(404, "batch_unknown", "There is no batch of this id; GET /v1/batches lists them.")
+        raise _unknown()
     return progress
+
+
+def _unknown() -> Problem:
+    return Problem(404, "batch_unknown", "There is no batch of this id; GET /v1/batches lists them.")

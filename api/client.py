@@ -44,19 +44,37 @@ class Client:
         *,
         urgent: bool = False,
         synthetic: bool = False,
+        key: str | None = None,
         sent: Callable[[int], None] = lambda _: None,
     ) -> Batch:
-        """Send (custom_id, path) pairs as one batch, streaming; `sent` hears of every chunk's bytes."""
+        """Send (custom_id, path) pairs as one batch, streaming; `sent` hears of every chunk's bytes.
+
+        Where no answer came, send the same again with the same `key`: there will be one batch.
+        """
         boundary = secrets.token_hex(16)
         parts = [(_part_header(boundary, name), path) for name, path in files]
+        headers = {"Idempotency-Key": key or secrets.token_hex(16)}
         length = sum(len(header) + path.stat().st_size + 2 for header, path in parts) + len(boundary) + 6
         return self._json(
             "POST",
             "/v1/batches",
             params={"lane": "urgent" if urgent else "routine", "synthetic": synthetic},
             content=_body(parts, boundary, sent),
-            headers={"Content-Type": f"multipart/form-data; boundary={boundary}", "Content-Length": str(length)},
+            headers=headers
+            | {"Content-Type": f"multipart/form-data; boundary={boundary}", "Content-Length": str(length)},
         )
+
+    def cancel(self, batch_id: str) -> Batch:
+        """Stop what has not begun."""
+        return self._json("POST", f"/v1/batches/{batch_id}/cancel")
+
+    def retry(self, batch_id: str) -> Batch:
+        """Queue again what was quarantined, cancelled or expired."""
+        return self._json("POST", f"/v1/batches/{batch_id}/retry")
+
+    def purge(self, batch_id: str) -> Batch:
+        """Remove the batch's images; results and audit stay."""
+        return self._json("DELETE", f"/v1/batches/{batch_id}")
 
     def batch(self, batch_id: str) -> Batch:
         return self._json("GET", f"/v1/batches/{batch_id}")

@@ -1,4 +1,4 @@
-"""The commands that talk to a server: submit, status, results."""
+"""The commands that talk to a server: submit, status, results, cancel, retry, purge."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -85,6 +85,42 @@ def results(settings: Settings, batch: str | None, output: Path | None, *, parti
     words.print(f"results of {chosen} written to {output}", markup=False)
 
 
+@click.command()
+@click.argument("batch")
+@click.pass_obj
+def cancel(settings: Settings, batch: str) -> None:
+    """Stop what no worker has begun; results that are there stay."""
+    with _talking(settings) as client:
+        _say_where_it_stands(client.cancel(batch))
+
+
+@click.command()
+@click.argument("batch")
+@click.pass_obj
+def retry(settings: Settings, batch: str) -> None:
+    """Queue again what was quarantined, cancelled or expired."""
+    with _talking(settings) as client:
+        _say_where_it_stands(client.retry(batch))
+
+
+@click.command()
+@click.argument("batch")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def purge(settings: Settings, batch: str, *, yes: bool) -> None:
+    """Remove a batch's images for good; results and audit stay."""
+    if not yes:
+        click.confirm(f"Remove the images of {batch} for good?", abort=True)
+    with _talking(settings) as client:
+        _say_where_it_stands(client.purge(batch))
+
+
+def _say_where_it_stands(batch: Batch) -> None:
+    numbers = ", ".join(f"{number} {state}" for state, number in batch["counts"].items() if number)
+    purged = ", purged" if batch["purged_at"] else ""
+    answers.print(f"{batch['id']} {batch['state']}{purged}: {numbers}")
+
+
 def send(settings: Settings, paths: Paths, *, urgent: bool = False, synthetic: bool = False) -> Batch:
     """Submit the images under `paths` with a progress bar."""
     files = images_in(paths)
@@ -105,9 +141,9 @@ def follow(settings: Settings, batch_id: str) -> Batch:
 
 
 def show(settings: Settings, batch: Batch) -> None:
-    """Print the first images of the batch with their results, those without one first."""
+    """Print the first images of the batch with their results, those without a number first."""
     with _talking(settings) as client:
-        images = sorted(client.images(batch["id"]), key=lambda image: image["state"] == "classified")[:_SHOWN]
+        images = sorted(client.images(batch["id"]), key=lambda image: image["probability"] is not None)[:_SHOWN]
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("image", overflow="fold")
     table.add_column("state")
@@ -115,7 +151,8 @@ def show(settings: Settings, batch: Batch) -> None:
     table.add_column("probability", justify="right")
     for image in images:
         probability = "" if image["probability"] is None else f"{image['probability']:.3f}"
-        table.add_row(_escaped(image["custom_id"]), image["code"] or image["state"], image["label"], probability)
+        state = image["code"] or " ".join(image["reasons"] or []) or image["state"]
+        table.add_row(_escaped(image["custom_id"]), state, image["label"], probability)
     synthetic = "  SYNTHETIC: drawn by code, the numbers mean nothing." if batch["synthetic"] else ""
     answers.print(f"\n{batch['id']} · model {batch['model_version']}{synthetic}")
     answers.print(table)

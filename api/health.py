@@ -4,9 +4,11 @@ from apiflask import APIBlueprint
 from flask import Response
 from sqlalchemy.exc import DBAPIError
 
+from api import archives, uploads
 from api.schemas import Limits, Ready
 from api.wiring import parts
 from db import heartbeats, migrate, registry
+from worker.formats import MAX_PIXELS
 
 blueprint = APIBlueprint("health", __name__, tag="Health")
 
@@ -49,5 +51,8 @@ def limits() -> Limits:
         images_per_batch=settings.max_images,
         bytes_per_image=settings.max_image_bytes,
         bytes_per_request=settings.max_batch_bytes,
+        pixels_per_image=MAX_PIXELS,
+        bytes_per_custom_id=uploads.LONGEST_NAME,
+        growth_in_zip=archives.HIGHEST_RATIO,
         formats=["image/png", "image/jpeg", "application/dicom", "application/zip"],
     )

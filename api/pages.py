@@ -7,7 +7,7 @@ from api.problems import Problem
 from api.schemas import NOTICE
 from api.wiring import parts
 from db import batches, heartbeats
-from worker.rejection import CODES
+from worker.rejection import CODES, REASONS
 
 blueprint = APIBlueprint("pages", __name__, enable_openapi=False)
 
@@ -38,7 +38,7 @@ def batch(batch_id: str) -> str:
         progress = batches.progress(session, batch_id) if batch_id.isprintable() else None
         if progress is None:
             raise Problem(404, "batch_unknown", "There is no batch of this id.")
-        lines = list(batches.lines(session, batch_id, after=after, limit=_IMAGES + 1))
+        lines = list(batches.lines(session, batch_id, skip=after, limit=_IMAGES + 1))
     return render_template(
         "batch.html",
         batch=progress,
@@ -47,7 +47,7 @@ def batch(batch_id: str) -> str:
         older=after + _IMAGES if len(lines) > _IMAGES else None,
         newer=max(after - _IMAGES, 0) if after else None,
         running=progress.done < progress.total,
-        codes=CODES,
+        codes=CODES | REASONS,
         notice=NOTICE,
     )
 

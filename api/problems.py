@@ -4,6 +4,9 @@ from typing import Any
 
 from apiflask import APIFlask, HTTPError
 from flask import Response, current_app, json, request
+from sqlalchemy.exc import OperationalError
+
+from db.database import is_full
 
 _TYPE = "application/problem+json"
 
@@ -24,6 +27,7 @@ class Problem(Exception):
 
 def register(app: APIFlask) -> None:
     app.register_error_handler(Problem, _answer)
+    app.register_error_handler(OperationalError, _from_database)
     app.register_error_handler(Exception, _from_bug)
     app.error_processor(_from_http)
 
@@ -44,6 +48,17 @@ def _from_http(error: HTTPError) -> Response:
     return _response(
         error.status_code, _body(error.status_code, _CODES.get(error.status_code, "error"), "; ".join(words))
     )
+
+
+def disk_full() -> Problem:
+    return Problem(507, "disk_full", "The server's disk is full; tell its operator.", retryable=True)
+
+
+def _from_database(error: OperationalError) -> Response:
+    current_app.logger.error("the database failed: %s", error.orig)
+    if is_full(error):
+        return _answer(disk_full())
+    return _answer(Problem(503, "database_away", "The server's database does not answer; try again.", retryable=True))
 
 
 def _from_bug(error: Exception) -> Response:

@@ -1,4 +1,4 @@
-"""A batch's results as JSON and as CSV, streamed."""
+"""A batch's results as JSON, NDJSON and CSV, streamed."""
 
 import csv
 import io
@@ -11,7 +11,7 @@ from db import batches
 from db.batches import Line, Progress
 from db.database import Database
 
-COLUMNS: Final = ("custom_id", "state", "code", "label", "probability", "model_version", "sha256")
+COLUMNS: Final = ("custom_id", "state", "code", "label", "probability", "model_version", "sha256", "reasons")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -35,6 +35,8 @@ def _cell(line: Line, column: str) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:.6f}"
+    if isinstance(value, list):
+        return " ".join(value)
     # A spreadsheet runs a cell that begins like a formula; the quote makes it text.
     return f"'{value}" if str(value).startswith(_FORMULA) else str(value)
 
@@ -46,3 +48,10 @@ def as_json(database: Database, progress: Progress) -> Iterator[str]:
         for number, line in enumerate(batches.lines(session, progress.id)):
             yield (",\n" if number else "\n") + json.dumps(ImageAnswer.of(line).model_dump(mode="json"))
     yield "\n]}\n"
+
+
+def as_ndjson(database: Database, batch_id: str) -> Iterator[str]:
+    """Yield one JSON object for each image, a line each."""
+    with database.read() as session:
+        for line in batches.lines(session, batch_id):
+            yield json.dumps(ImageAnswer.of(line).model_dump(mode="json")) + "\n"

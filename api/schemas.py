@@ -1,10 +1,13 @@
 """What the API answers, as pydantic models: the OpenAPI document is made from these."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from pydantic import BaseModel, Field
 
-from db.batches import Line, Progress
+from db.batches import Item, Line, Progress
+from db.forecast import Forecast
+from db.results import Found
 from db.tables import BatchState, ImageState, Label, Lane, Outcome
 
 NOTICE = "Research software, not a medical device: no result may be used for the care of a patient."
@@ -34,12 +37,38 @@ class BatchAnswer(BaseModel):
     progress: float = Field(ge=0, le=1, description="Share of images in a terminal state")
     submitted_at: datetime
     finished_at: datetime | None
+    expires_at: datetime | None = Field(description="Images that no worker has begun by then are given up")
+    purged_at: datetime | None = Field(description="Since then the images are gone; results and audit stay")
     notice: str = NOTICE
 
     @classmethod
     def of(cls, progress: Progress) -> "BatchAnswer":
         values = {name: getattr(progress, name) for name in cls.model_fields if hasattr(progress, name)}
         return cls(**values | {"counts": Counts(**progress.counts), "progress": progress.done / progress.total})
+
+
+class BatchStatus(BatchAnswer):
+    queue_position: int | None = Field(description="Images that are begun before the next one of this batch")
+    eta_seconds: float | None = Field(description="Until the batch is finished, at the pace of the living workers")
+
+    @classmethod
+    def at(cls, progress: Progress, forecast: Forecast | None) -> "BatchStatus":
+        ahead, seconds = (forecast.ahead, forecast.seconds) if forecast else (None, None)
+        return cls(**dict(BatchAnswer.of(progress)), queue_position=ahead, eta_seconds=seconds)
+
+
+class Refused(BaseModel):
+    custom_id: str
+    code: str
+
+
+class SubmittedAnswer(BatchAnswer):
+    rejected: list[Refused] = Field(description="Answered already, by their headers; see `Codes of images`")
+
+    @classmethod
+    def to(cls, items: Sequence[Item], progress: Progress) -> "SubmittedAnswer":
+        rejected = [Refused(custom_id=item.custom_id, code=item.code) for item in items if item.code]
+        return cls(**dict(BatchAnswer.of(progress)), rejected=rejected)
 
 
 class BatchList(BaseModel):
@@ -53,9 +82,12 @@ class ImageAnswer(BaseModel):
     state: ImageState
     code: str | None
     label: Label | None
-    probability: float | None = Field(ge=0, le=1, description="Calibrated probability of COVID-19")
+    probability: float | None = Field(
+        ge=0, le=1, description="Calibrated probability of COVID-19; null if inconclusive"
+    )
     threshold: float | None
-    reasons: list[str] | None
+    reasons: list[str] | None = Field(description="Why it is inconclusive")
+    gate: str | None = Field(description="Which gate was asked")
     model_version: str | None
     sha256: str
     result_id: str | None
@@ -68,7 +100,7 @@ class ImageAnswer(BaseModel):
 class ImageList(BaseModel):
     data: list[ImageAnswer]
     has_more: bool
-    after: int | None
+    after: str | None = Field(description="Pass as `after` for the next page")
 
 
 class ResultList(BaseModel):
@@ -76,10 +108,52 @@ class ResultList(BaseModel):
     data: list[ImageAnswer]
 
 
+class ResultAnswer(BaseModel):
+    """Everything that is needed to compute it again."""
+
+    id: str
+    batch_id: str
+    custom_id: str
+    image_sha256: str
+    study_uid: str | None
+    sop_uid: str | None
+    accession: str | None
+    model_version: str
+    weights_sha256: str
+    preprocessing: str
+    gate: str | None
+    raw_probability: float | None = Field(description="What the CNN said, before calibration")
+    probability: float | None = Field(ge=0, le=1, description="Calibrated probability of COVID-19")
+    threshold: float
+    label: Label
+    reasons: list[str]
+    worker: str
+    decode_ms: float
+    predict_ms: float
+    created_at: datetime
+    notice: str = NOTICE
+
+    @classmethod
+    def of(cls, found: Found) -> "ResultAnswer":
+        names = [name for name in cls.model_fields if name != "notice"]
+        sources = (found.result, found.image)
+        values = {name: next(getattr(one, name) for one in sources if hasattr(one, name)) for name in names}
+        return cls(**values)
+
+
+class ResultPage(BaseModel):
+    data: list[ResultAnswer]
+    has_more: bool
+    after: str | None = Field(description="Pass as `after` for the next page")
+
+
 class Limits(BaseModel):
     images_per_batch: int
     bytes_per_image: int
     bytes_per_request: int
+    pixels_per_image: int
+    bytes_per_custom_id: int
+    growth_in_zip: int = Field(description="How many times larger a zip's file may become, beyond its first MiB")
     formats: list[str]
 
 

@@ -65,7 +65,8 @@ def serve(settings: Settings) -> None:
     if not migrate.is_current(database):
         raise SchemaOld("the database has another schema: run `cxr migrate`")
     Blobs(settings.blobs).free_bytes()
-    sweeper.sweep(database, Tickets(celery_app(settings), batch_size=settings.batch_size), worker="api")
+    tickets = Tickets(celery_app(settings), batch_size=settings.batch_size)
+    sweeper.sweep(database, tickets, worker="api")
     database.close()
     Server(settings).run()
 

@@ -1,24 +1,26 @@
-"""Images as they come in: streamed, hashed and judged by their first bytes, never held whole in memory."""
+"""Images as they come in: streamed, judged, rid of names and hashed, never held whole in memory."""
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from itertools import chain
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from flask import Request
 from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser
 
-from api import archives
+from api import archives, dicoms, jpegs, pngs
+from api.pieces import Pieces, joined
 from api.problems import Problem
 from db.batches import Item
-from db.blobs import Blobs, BlobWriter, Delivery
+from db.blobs import Blobs, Delivery
 from settings import Settings
-from worker.formats import DICOM, DICOM_PREAMBLE, MAGIC_BYTES, media_type
+from worker.formats import DICOM, JPEG, MAGIC_BYTES, PNG, media_type
+from worker.rejection import ImageRejected
 
 _CHUNK = 1024 * 1024  # as much as gunicorn takes from its socket at once; what it keeps back it copies again
-_LONGEST_NAME = 1024
+LONGEST_NAME = 1024
 _ZIP_BEGINS = (b"PK\x03\x04", b"PK\x05\x06")
-
+_WRITTEN = 64 * 1024
+_CLEANED = {PNG: pngs.cleaned, JPEG: jpegs.cleaned, DICOM: dicoms.cleaned}
 
 _Event: TypeAlias = MultipartSegment | bytes | None
 
@@ -42,33 +44,43 @@ class Intake:
             self._add_image(name, data)
 
     def add_zip(self, data: Iterator[bytes]) -> None:
-        with self._delivery.open() as spool:
+        with self._delivery.spool() as spool:
             for chunk in data:
                 spool.write(chunk)
-            self._taken += spool.size
-            for name, entry in archives.entries(spool.path, self._settings):
+            spool.flush()
+            self._taken += spool.tell()
+            for name, entry in archives.entries(spool.fileno(), self._settings):
                 self._add_image(name, entry)
 
     def _add_image(self, name: str, data: Iterator[bytes]) -> None:
         self._check_name(name)
-        head, data = _peek(self._counted(data))
-        kind = media_type(head)
-        if kind is None:
-            sha256, size = _measured(data)
-            self.items.append(Item(name, sha256, size, "", "unsupported_type" if size else "truncated"))
-            return
+        file = Pieces(self._counted(data), most=self._settings.max_image_bytes)
+        kind = ""
+        try:
+            kind = media_type(file.peek(MAGIC_BYTES)) or ""
+            sha256, size = self._keep(file, kind)
+            self.items.append(Item(name, sha256, size, kind))
+        except ImageRejected as rejected:
+            sha256, size = file.refuse()
+            self.items.append(Item(name, sha256, size, kind, rejected.code))
+
+    def _keep(self, file: Pieces, kind: str) -> tuple[str, int]:
+        """Keep the file without what names a person, and return its SHA-256 and size. Raises ImageRejected."""
+        if not kind:
+            code = "unsupported_type" if file.peek(1) else "truncated"
+            raise ImageRejected(code, "not a PNG, JPEG or DICOM file")
         blob = self._delivery.open()
-        for chunk in data if kind != DICOM else _without_preamble(data):
-            blob.write(chunk)
-            if blob.size > self._settings.max_image_bytes:
-                sha256, size = _abandoned(blob, data)
-                self.items.append(Item(name, sha256, size, kind, "too_large"))
-                return
-        self.items.append(Item(name, blob.close(), blob.size, kind))
+        try:
+            for piece in joined(_CLEANED[kind](file), _WRITTEN):
+                blob.write(piece)
+        except ImageRejected:
+            blob.discard()
+            raise
+        return blob.close(), blob.size
 
     def _check_name(self, name: str) -> None:
-        if not name or len(name.encode(errors="replace")) > _LONGEST_NAME or "\x00" in name:
-            raise Problem(422, "custom_id_invalid", f"Every file needs a name of 1 to {_LONGEST_NAME} bytes of UTF-8.")
+        if not name or len(name.encode(errors="replace")) > LONGEST_NAME or "\x00" in name:
+            raise Problem(422, "custom_id_invalid", f"Every file needs a name of 1 to {LONGEST_NAME} bytes of UTF-8.")
         if name in self._names:
             raise Problem(422, "custom_id_twice", "Two files have the same name; give each its own.", custom_id=name)
         self._names.add(name)
@@ -100,7 +112,7 @@ def receive(request: Request, blobs: Blobs, delivery: Delivery, settings: Settin
         raise Problem(415, "unsupported_media_type", "Send multipart/form-data with files, or application/zip.")
     if not intake.items:
         raise Problem(422, "empty_batch", "The request holds no files; send at least one image.")
-    if all(item.code for item in intake.items):
+    if not any(item.media_type for item in intake.items):
         refused = [{"custom_id": item.custom_id, "code": item.code} for item in intake.items[:100]]
         raise Problem(422, "no_images", "None of the files is a PNG, JPEG or DICOM image.", images=refused)
     return intake.items
@@ -163,30 +175,6 @@ def _peek(data: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
         if len(head) >= MAGIC_BYTES:
             break
     return head, chain([head], data)
-
-
-def _without_preamble(data: Iterator[bytes]) -> Iterator[bytes]:
-    """Zeros for the 128 free bytes of a DICOM file, which can hold a program (CVE-2019-11687)."""
-    head = next(data)
-    yield bytes(DICOM_PREAMBLE) + head[DICOM_PREAMBLE:]
-    yield from data
-
-
-def _abandoned(blob: BlobWriter, rest: Iterable[bytes]) -> tuple[str, int]:
-    """Throw away what came of a file that is too large, and return the SHA-256 and the size of all of it."""
-    with blob.path.open("rb") as begun:
-        hashed = hashlib.file_digest(begun, "sha256")
-    blob.discard()
-    return _measured(rest, hashed, blob.size)
-
-
-def _measured(data: Iterable[bytes], hashed: Any = None, size: int = 0) -> tuple[str, int]:
-    """Read to the end, keeping nothing but the SHA-256 and the size."""
-    hashed = hashed or hashlib.sha256()
-    for chunk in data:
-        hashed.update(chunk)
-        size += len(chunk)
-    return hashed.hexdigest(), size
 
 
 def _too_large(settings: Settings) -> Problem:

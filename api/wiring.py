@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from flask import current_app
 
+from api.polling import Patience
 from db.blobs import Blobs
 from db.database import Database
 from settings import Settings
@@ -19,6 +20,7 @@ class Parts:
     database: Database
     blobs: Blobs
     tickets: "Tickets"
+    patience: Patience
 
 
 def parts() -> Parts:

@@ -1,4 +1,4 @@
-"""The limit: processes that decode and predict the same files, every core busy, and nothing else."""
+"""The limit: processes that decode, judge and predict the same files, every core busy, and nothing else."""
 
 import os
 import time
@@ -33,10 +33,12 @@ def _work(paths: list[Path], barrier: Barrier, taken: Any, ends: Any) -> None:
 
     device.prepare()
     from benchmarks.instance import predictor  # noqa: PLC0415
-    from worker.radiograph import decode  # noqa: PLC0415
+    from worker.assessment import assess  # noqa: PLC0415
+    from worker.decoder import decoded  # noqa: PLC0415
+    from worker.gate import Gate  # noqa: PLC0415
 
-    model = predictor(_TOGETHER)
-    decode(paths[0].read_bytes())
+    model, gate = predictor(_TOGETHER), Gate(batch_size=_TOGETHER)
+    decoded(paths[0].read_bytes())
     barrier.wait(_START_SECONDS)
     while True:
         with taken.get_lock():
@@ -44,5 +46,6 @@ def _work(paths: list[Path], barrier: Barrier, taken: Any, ends: Any) -> None:
             taken.value += _TOGETHER
         if start >= len(paths):
             break
-        model.predict([decode(path.read_bytes()) for path in paths[start : start + _TOGETHER]])
+        images = [decoded(path.read_bytes()) for path in paths[start : start + _TOGETHER]]
+        assess(images, gate, model.predict)
     ends.put(time.time())

@@ -3,13 +3,15 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from db import audit, clock, ids, registry, states, tables
-from db.tables import TERMINAL, Batch, BatchState, Image, ImageState, Label, Lane, Outcome, Result
+from db.tables import OPEN, TERMINAL, Batch, BatchState, Image, ImageState, Label, Lane, Outcome, Result
+
+_WEEK_SECONDS = 7 * 24 * 3600
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,13 @@ class Progress:
     counts: dict[ImageState, int]
     submitted_at: datetime
     finished_at: datetime | None
+    expires_at: datetime | None
+    purged_at: datetime | None
+
+    @property
+    def open(self) -> bool:
+        """Whether its images may still change."""
+        return self.state in OPEN
 
     @property
     def done(self) -> int:
@@ -45,7 +54,10 @@ class Progress:
 
 @dataclass(frozen=True)
 class Line:
-    """One image of a batch and what was found; probability and label are None unless it was classified."""
+    """One image of a batch and what was found; what is not known is None.
+
+    Classified with `reasons`, it is inconclusive and has no probability.
+    """
 
     custom_id: str
     sha256: str
@@ -57,10 +69,21 @@ class Line:
     threshold: float | None
     model_version: str | None
     reasons: list[str] | None
+    gate: str | None
+    id: int
 
 
-def add(session: Session, items: Sequence[Item], *, lane: Lane, actor: str, synthetic: bool = False) -> Batch:
+def add(
+    session: Session,
+    items: Sequence[Item],
+    *,
+    lane: Lane,
+    actor: str,
+    synthetic: bool = False,
+    expire_seconds: int = _WEEK_SECONDS,
+) -> Batch:
     """Queue the images as one batch, pinned to the present champion. Raises NoChampion."""
+    submitted_at = clock.read(session)
     batch = Batch(
         id=ids.new("batch"),
         lane=lane,
@@ -69,8 +92,10 @@ def add(session: Session, items: Sequence[Item], *, lane: Lane, actor: str, synt
         model_version=registry.champion(session).version,
         total=len(items),
         synthetic=synthetic,
-        submitted_at=clock.read(session),
+        submitted_at=submitted_at,
         finished_at=None,
+        expires_at=submitted_at + timedelta(seconds=expire_seconds),
+        purged_at=None,
     )
     session.add(batch)
     session.flush()
@@ -114,6 +139,16 @@ def progress(session: Session, batch_id: str) -> Progress | None:
     return None if batch is None else _progress(session, batch)
 
 
+def find(session: Session, batch_id: str) -> Batch | None:
+    """Return the batch to change it; it and the end of the audit chain are ours until this transaction ends.
+
+    The chain first, as wherever both are held: two orders would be a deadlock.
+    """
+    audit.hold(session)
+    # Not FOR UPDATE, for which the results that a worker is storing would have to wait, and it holds the chain next.
+    return session.get(Batch, batch_id, with_for_update={"key_share": True})
+
+
 def newest(session: Session, *, limit: int, after: str | None = None) -> list[Progress]:
     """Return batches newest first; `after` is the id of the last one already seen."""
     older = select(Batch).order_by(Batch.id.desc()).limit(limit)
@@ -134,11 +169,30 @@ def _progress(session: Session, batch: Batch) -> Progress:
         counts=states.counts(session, batch.id),
         submitted_at=batch.submitted_at,
         finished_at=batch.finished_at,
+        expires_at=batch.expires_at,
+        purged_at=batch.purged_at,
     )
 
 
-def lines(session: Session, batch_id: str, *, after: int = 0, limit: int | None = None) -> Iterator[Line]:
-    """Yield the batch's images in the order of submission with the result of its pinned model, flat in memory."""
+def lines(
+    session: Session,
+    batch_id: str,
+    *,
+    skip: int = 0,
+    after: int = 0,
+    limit: int | None = None,
+    state: ImageState | None = None,
+    custom_id: str | None = None,
+) -> Iterator[Line]:
+    """Yield the batch's images in the order of submission with the result of its pinned model, flat in memory.
+
+    `after` is the id of the last one already seen; `skip` counts from the first.
+    """
+    wanted = [Image.batch_id == batch_id, Image.id > after]
+    if state:
+        wanted.append(Image.state == state)
+    if custom_id is not None:
+        wanted.append(Image.custom_id == custom_id)
     statement = (
         select(
             Image.custom_id,
@@ -151,12 +205,14 @@ def lines(session: Session, batch_id: str, *, after: int = 0, limit: int | None 
             Result.threshold,
             Result.model_version,
             Result.reasons,
+            Result.gate,
+            Image.id,
         )
         .join(Batch, Batch.id == Image.batch_id)
         .outerjoin(Result, (Result.image_id == Image.id) & (Result.model_version == Batch.model_version))
-        .where(Image.batch_id == batch_id)
+        .where(*wanted)
         .order_by(Image.id)
-        .offset(after)
+        .offset(skip)
         .limit(limit)
         .execution_options(yield_per=500)
     )

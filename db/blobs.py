@@ -3,13 +3,14 @@
 import hashlib
 import os
 import secrets
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import BoundedSemaphore
-from typing import BinaryIO, Self
+from typing import IO, BinaryIO, Self
 
 # Two are enough to keep a disk's journal busy while the next bytes arrive.
 _SYNCERS = 2
@@ -54,6 +55,15 @@ class Blobs:
         finally:
             delivery.discard()
 
+    def remove(self, sha256s: Iterable[str]) -> int:
+        """Remove blobs that nothing needs any more, so that they stay removed, and return how many there were."""
+        present = [path for path in map(self.path, sha256s) if path.exists()]
+        for path in present:
+            path.unlink(missing_ok=True)
+        for directory in {path.parent for path in present}:
+            _sync_directory(directory)
+        return len(present)
+
     def free_bytes(self) -> int:
         self.root.mkdir(parents=True, exist_ok=True)
         disk = os.statvfs(self.root)
@@ -71,6 +81,9 @@ class Blobs:
 
     def temporary(self) -> Path:
         return self._incoming / secrets.token_hex(16)
+
+    def nameless(self) -> IO[bytes]:
+        return tempfile.TemporaryFile(dir=self._incoming)
 
     def sync(self, file: BinaryIO) -> Future[None]:
         """Bring one finished temporary file to the disk, in the background, and close it."""
@@ -100,6 +113,10 @@ class Delivery:
         writer = BlobWriter(self._blobs)
         self._writers.append(writer)
         return writer
+
+    def spool(self) -> IO[bytes]:
+        """A file without a name, for bytes that may name a patient: it is gone with whoever holds it open."""
+        return self._blobs.nameless()
 
     def settle(self) -> None:
         """Keep every closed blob for good: it survives a power cut. Raises OSError (ENOSPC) when the disk is full."""

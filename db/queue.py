@@ -1,19 +1,18 @@
-"""The queue of record: claim with a lease and a fence, finish in one transaction, sweep what was dropped."""
+"""The queue of record: claim with a lease and a fence, finish in one transaction."""
 
 import secrets
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, and_, exists, func, select, update
+from sqlalchemy import ColumnElement, and_, exists, func, select, true, update
 from sqlalchemy.orm import Session
 
-from db import audit, clock, ids, states, tables
+from db import audit, clock, ending, ids, states, tables
 from db.clock import now
 from db.identifiers import Identifiers
 from db.tables import Batch, Image, ImageState, Label, Lane, Result
-
-STRIKES = 3
 
 
 class Fenced(Exception):
@@ -47,13 +46,14 @@ class Finding:
     identifiers: Identifiers | None
     weights_sha256: str
     preprocessing: str
-    raw_probability: float
-    probability: float
+    raw_probability: float | None
+    probability: float | None
     threshold: float
     label: Label
     reasons: tuple[str, ...]
     decode_ms: float
     predict_ms: float
+    gate: str | None = None
 
 
 @dataclass(frozen=True)
@@ -65,11 +65,22 @@ class Failure:
     code: str
 
 
-def claim(session: Session, lane: Lane, limit: int, *, lease_seconds: int, alone: bool) -> Claim | None:
-    """Lease up to `limit` queued images of the lane, or one that must be worked on alone, or return None."""
+def claim(
+    session: Session,
+    lane: Lane,
+    limit: int,
+    *,
+    lease_seconds: int,
+    alone: bool,
+    without: AbstractSet[str] = frozenset(),
+) -> Claim | None:
+    """Lease up to `limit` queued images of the lane, or one that must be worked on alone, or return None.
+
+    Images that are pinned to a model version in `without` are left to another worker.
+    """
     waiting = (
         select(Image.id)
-        .where(Image.state == ImageState.QUEUED, Image.lane == lane, Image.alone == alone)
+        .where(Image.state == ImageState.QUEUED, Image.lane == lane, Image.alone == alone, _usable(without))
         .order_by(Image.id)
         .limit(1 if alone else limit)
         .with_for_update(skip_locked=True)
@@ -90,6 +101,13 @@ def claim(session: Session, lane: Lane, limit: int, *, lease_seconds: int, alone
     models = _pinned_models(session, {row.batch_id for row in moved})
     images = tuple(Claimed(row.id, row.batch_id, row.sha256, models[row.batch_id]) for row in sorted(moved))
     return Claim(token, images, alone)
+
+
+def _usable(without: AbstractSet[str]) -> ColumnElement[bool]:
+    """All versions as a rule, at no cost."""
+    if not without:
+        return true()
+    return Image.batch_id.not_in(select(Batch.id).where(Batch.model_version.in_(without)))
 
 
 def _pinned_models(session: Session, batch_ids: set[str]) -> dict[str, str]:
@@ -133,46 +151,25 @@ def hold_on(session: Session, claim: Claim, *, lease_seconds: int) -> None:
     )
 
 
-def give_back(session: Session, claim: Claim) -> None:
+def give_back(session: Session, claim: Claim, *, worker: str) -> None:
     """Queue the claim's images again; nothing was wrong with them."""
-    states.move(session, ImageState.LEASED, ImageState.QUEUED, _held(claim), alone=claim.alone)
+    moved = states.move(session, ImageState.LEASED, ImageState.QUEUED, _held(claim), alone=claim.alone)
+    ending.stop_again(session, worker, {row.batch_id for row in moved})
 
 
-def sweep(session: Session, *, worker: str) -> int:
-    """Take back what silent workers held, and return how many images.
-
-    Images that were held together come back to be worked on alone. One that was alone gets a strike, and
-    after STRIKES of them it is quarantined: it ends the process that touches it.
-    """
-    over = Image.lease_until < now()
-    last = and_(over, Image.alone, Image.strikes >= STRIKES - 1)
-    fatal = states.move(
-        session,
-        ImageState.LEASED,
-        ImageState.QUARANTINED,
-        last,
-        code="worker_died",
-        strikes=Image.strikes + 1,
+def let_go(session: Session, claim: Claim) -> None:
+    """End the lease now: what happened to these images is for the sweep to judge, as if the worker had died."""
+    session.execute(
+        update(Image)
+        .where(Image.state == ImageState.LEASED, _held(claim))
+        .values(lease_until=now(-1))
+        .execution_options(synchronize_session=False)
     )
-    again = states.move(
-        session, ImageState.LEASED, ImageState.QUEUED, and_(over, Image.alone), strikes=Image.strikes + 1
-    )
-    suspects = states.move(session, ImageState.LEASED, ImageState.QUEUED, over, alone=True)
-    if fatal:
-        entries = [
-            audit.Entry(
-                "image.quarantined", f"image:{row.id}", row.batch_id, {"sha256": row.sha256, "code": "worker_died"}
-            )
-            for row in fatal
-        ]
-        audit.append(session, worker, entries)
-        states.close_finished(session, worker, {row.batch_id for row in fatal})
-    return len(fatal) + len(again) + len(suspects)
 
 
-def has_suspects(session: Session, lane: Lane) -> bool:
+def has_suspects(session: Session, lane: Lane, *, without: AbstractSet[str] = frozenset()) -> bool:
     """Whether an image of the lane waits that must be worked on alone."""
-    suspect = exists().where(Image.state == ImageState.QUEUED, Image.lane == lane, Image.alone)
+    suspect = exists().where(Image.state == ImageState.QUEUED, Image.lane == lane, Image.alone, _usable(without))
     return session.scalars(select(suspect)).one()
 
 
@@ -204,6 +201,7 @@ def _result(finding: Finding, worker: str, at: datetime) -> dict[str, object]:
         "threshold": finding.threshold,
         "label": finding.label,
         "reasons": list(finding.reasons),
+        "gate": finding.gate,
         "worker": worker,
         "decode_ms": finding.decode_ms,
         "predict_ms": finding.predict_ms,
@@ -213,7 +211,7 @@ def _result(finding: Finding, worker: str, at: datetime) -> dict[str, object]:
 
 def _classified(finding: Finding, row: dict[str, object]) -> audit.Entry:
     kept = ("image_sha256", "model_version", "weights_sha256", "preprocessing", "probability", "threshold", "label")
-    detail = {"result": row["id"]} | {name: row[name] for name in kept}
+    detail = {"result": row["id"], "reasons": row["reasons"], "gate": row["gate"]} | {name: row[name] for name in kept}
     return audit.Entry("image.classified", f"image:{finding.image.id}", finding.image.batch_id, detail)
 
 

@@ -1,11 +1,23 @@
 """Turns of scheduled tasks: the first to take a slot runs it, so that a second beat is harmless."""
 
-from sqlalchemy import insert, select
-from sqlalchemy.exc import IntegrityError
+from datetime import datetime
 
-from db.clock import now
+from sqlalchemy import Text, insert, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Mapped, mapped_column
+
+from db.clock import Moment, now
 from db.database import Database
-from db.tables import Slot
+from db.tables import Table
+
+
+class Slot(Table):
+    """A scheduled task's turn; its key makes a second beat harmless."""
+
+    __tablename__ = "slots"
+    task: Mapped[str] = mapped_column(Text, primary_key=True)
+    slot: Mapped[str] = mapped_column(Text, primary_key=True)
+    taken_at: Mapped[datetime] = mapped_column(Moment)
 
 
 def take(database: Database, task: str, *, digits: int) -> bool:

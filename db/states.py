@@ -13,7 +13,11 @@ _RELEASED = {"lease_token": None, "lease_until": None}
 _MOVES = {
     ImageState.QUEUED: {ImageState.LEASED, ImageState.CANCELLED, ImageState.EXPIRED},
     ImageState.LEASED: {ImageState.QUEUED, ImageState.CLASSIFIED, ImageState.REJECTED, ImageState.QUARANTINED},
+    ImageState.QUARANTINED: {ImageState.QUEUED},
+    ImageState.CANCELLED: {ImageState.QUEUED},
+    ImageState.EXPIRED: {ImageState.QUEUED},
 }
+_CLOSED_AS = {BatchState.PROCESSING: BatchState.COMPLETED, BatchState.CANCELLING: BatchState.CANCELLED}
 
 
 def move(
@@ -26,6 +30,8 @@ def move(
         values |= _RELEASED
     if target in TERMINAL:
         values["finished_at"] = now()
+    elif source in TERMINAL:
+        values |= {"finished_at": None, "code": None}
     statement = (
         update(Image)
         .where(Image.state == source, where)
@@ -44,7 +50,7 @@ def counts(session: Session, batch_id: str) -> dict[ImageState, int]:
 
 
 def close_finished(session: Session, actor: str, batch_ids: set[str]) -> None:
-    """Complete those of the batches whose images are all terminal.
+    """Close those of the batches whose images are all terminal: completed, cancelled or expired.
 
     The caller holds the end of the audit chain, so that of two workers that finish the last images of a
     batch, the second sees what the first did.
@@ -55,18 +61,26 @@ def close_finished(session: Session, actor: str, batch_ids: set[str]) -> None:
         if session.scalar(select(waiting)):
             continue
         numbers = counts(session, batch_id)
-        outcome = _outcome(numbers)
-        closed = session.execute(
-            update(Batch)
-            .where(Batch.id == batch_id, Batch.state == BatchState.PROCESSING)
-            .values(state=BatchState.COMPLETED, outcome=outcome, finished_at=now())
-            .returning(Batch.id)
-        ).all()
-        if closed:
-            detail = {"outcome": outcome} | {state: number for state, number in numbers.items() if number}
-            entries.append(audit.Entry("batch.completed", batch_id, batch_id, detail))
+        state = _closed_as(session, batch_id, numbers)
+        if state is None:
+            continue
+        outcome = _outcome(numbers) if state == BatchState.COMPLETED else None
+        session.execute(
+            update(Batch).where(Batch.id == batch_id).values(state=state, outcome=outcome, finished_at=now())
+        )
+        told = {"outcome": outcome} if outcome else {}
+        detail = told | {state: number for state, number in numbers.items() if number}
+        entries.append(audit.Entry(f"batch.{state}", batch_id, batch_id, detail))
     if entries:
         audit.append(session, actor, entries)
+
+
+def _closed_as(session: Session, batch_id: str, numbers: dict[ImageState, int]) -> BatchState | None:
+    """What the open batch ends as, or None if it is closed already."""
+    state = session.scalars(select(Batch.state).where(Batch.id == batch_id)).one()
+    if state == BatchState.PROCESSING and numbers[ImageState.EXPIRED]:
+        return BatchState.EXPIRED
+    return _CLOSED_AS.get(BatchState(state))
 
 
 def _outcome(numbers: dict[ImageState, int]) -> Outcome:

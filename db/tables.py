@@ -1,4 +1,4 @@
-"""The tables; the database keeps the rules."""
+"""The tables that several rooms share; the database keeps the rules. A small one stands with what it is for."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -54,6 +54,9 @@ class BatchState(StrEnum):
     CANCELLING = "cancelling"
     CANCELLED = "cancelled"
     EXPIRED = "expired"
+
+
+OPEN = frozenset({BatchState.RECEIVING, BatchState.PROCESSING, BatchState.CANCELLING})
 
 
 class Outcome(StrEnum):
@@ -123,11 +126,19 @@ class Batch(Table):
     synthetic: Mapped[bool] = mapped_column(Boolean)
     submitted_at: Mapped[datetime] = mapped_column(Moment)
     finished_at: Mapped[datetime | None] = mapped_column(Moment)
+    expires_at: Mapped[datetime | None] = mapped_column(Moment)
+    purged_at: Mapped[datetime | None] = mapped_column(Moment)
     __table_args__ = (
         _one_of("lane", Lane),
         _one_of("state", BatchState),
         CheckConstraint("outcome IS NULL OR state = 'completed'", name="outcome_when_completed"),
         CheckConstraint("total >= 1", name="not_empty"),
+        Index(
+            "ix_batches_open",
+            "expires_at",
+            sqlite_where=text("state IN ('processing', 'cancelling')"),
+            postgresql_where=text("state IN ('processing', 'cancelling')"),
+        ),
     )
 
 
@@ -161,6 +172,13 @@ class Image(Table):
         CheckConstraint("(lease_token IS NULL) = (lease_until IS NULL)", name="lease_ends"),
         CheckConstraint("(state IN ('rejected', 'quarantined')) = (code IS NOT NULL)", name="failure_has_code"),
         Index("ix_images_batch_id_state", "batch_id", "state"),
+        Index("ix_images_sha256", "sha256"),
+        Index(
+            "ix_images_accession",
+            "accession",
+            sqlite_where=text("accession IS NOT NULL"),
+            postgresql_where=text("accession IS NOT NULL"),
+        ),
         # Only rows that wait or are held, so that a claim costs the same whatever the history.
         Index(
             "ix_images_claimable",
@@ -190,11 +208,12 @@ class Result(Table):
     model_version: Mapped[str] = mapped_column(ForeignKey("models.version"))
     weights_sha256: Mapped[str] = mapped_column(Text)
     preprocessing: Mapped[str] = mapped_column(Text)
-    raw_probability: Mapped[float] = mapped_column(Float)
-    probability: Mapped[float] = mapped_column(Float)
+    raw_probability: Mapped[float | None] = mapped_column(Float)
+    probability: Mapped[float | None] = mapped_column(Float)
     threshold: Mapped[float] = mapped_column(Float)
     label: Mapped[Label] = mapped_column(Text)
     reasons: Mapped[list[str]] = mapped_column(JSON)
+    gate: Mapped[str | None] = mapped_column(Text)
     worker: Mapped[str] = mapped_column(Text)
     decode_ms: Mapped[float] = mapped_column(Float)
     predict_ms: Mapped[float] = mapped_column(Float)
@@ -204,7 +223,10 @@ class Result(Table):
         _one_of("label", Label),
         CheckConstraint("raw_probability BETWEEN 0 AND 1", name="raw_probability_in_range"),
         CheckConstraint("probability BETWEEN 0 AND 1", name="probability_in_range"),
+        CheckConstraint("label = 'inconclusive' OR probability IS NOT NULL", name="label_has_probability"),
+        CheckConstraint("(probability IS NULL) = (raw_probability IS NULL)", name="probability_was_raw"),
         Index("ix_results_batch_id", "batch_id"),
+        Index("ix_results_model_version", "model_version", "id"),
     )
 
 
@@ -232,26 +254,6 @@ class AuditHead(Table):
     seq: Mapped[int] = mapped_column(Identity)
     hash: Mapped[str] = mapped_column(Text)
     __table_args__ = (CheckConstraint("id = 1", name="single_row"),)
-
-
-class Worker(Table):
-    """The last sign of life of each worker process."""
-
-    __tablename__ = "workers"
-    id: Mapped[str] = mapped_column(Text, primary_key=True)
-    device: Mapped[str] = mapped_column(Text)
-    problem: Mapped[str | None] = mapped_column(Text)
-    started_at: Mapped[datetime] = mapped_column(Moment)
-    seen_at: Mapped[datetime] = mapped_column(Moment)
-
-
-class Slot(Table):
-    """A scheduled task's turn; its key makes a second beat harmless."""
-
-    __tablename__ = "slots"
-    task: Mapped[str] = mapped_column(Text, primary_key=True)
-    slot: Mapped[str] = mapped_column(Text, primary_key=True)
-    taken_at: Mapped[datetime] = mapped_column(Moment)
 
 
 def insert_rows(session: Session, table: type[Table], rows: Sequence[Mapping[str, Any]]) -> None:

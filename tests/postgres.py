@@ -3,11 +3,12 @@
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,12 +25,12 @@ class Postgres:
         self.url = url
         self._made = 0
 
-    def database(self) -> str:
-        """Create a database and return its URL."""
+    def database(self, *, template: str | None = None) -> str:
+        """Create a database, empty or like `template`, and return its URL."""
         self._made += 1
         name = f"cxr_test_{os.getpid()}_{self._made}"
         with psycopg.connect(self.url, autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name}".encode())
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE {template or 'template1'}".encode())
         return f"{self.url.rsplit('/', 1)[0]}/{name}"
 
     def drop(self, url: str) -> None:
@@ -38,36 +39,57 @@ class Postgres:
             connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
 
 
+class Server(Postgres):
+    """A server of our own, which may be broken: the binaries of the wheel, without root."""
+
+    def __init__(self, directory: Path, environment: Mapping[str, str]) -> None:
+        self.port = _free_port()
+        self._environment = [f"{name}={value}" for name, value in environment.items()]
+        super().__init__(f"postgresql://cxr@127.0.0.1:{self.port}/postgres")
+        self._user = _unprivileged(directory)
+        # Who is not root may not be allowed to look into the checkout.
+        self._binaries = _copied(_binaries(), directory) if self._user else _binaries()
+        self._data, self._log = directory / "data", directory / "log"
+        subprocess.run([*self._user, self._binaries / "initdb", "-D", self._data, "-U", "cxr", "-A", "trust",
+                        "--no-sync"], check=True, capture_output=True)  # fmt: skip
+        self.start()
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        options = ["-p", str(self.port), "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="]
+        with self._log.open("ab") as log:
+            # Through env, since what it may preload must not meet the change of user.
+            server = ["env", *self._environment, str(self._binaries / "postgres"), "-D", str(self._data)]
+            self._process = subprocess.Popen([*self._user, *server, *options], stdout=log, stderr=log)
+        _await(self.url)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """Stop it; with SIGQUIT as `pg_ctl stop -m immediate` does, like a crash."""
+        self._process.send_signal(number)
+        self._process.wait()
+
+
 @contextmanager
 def running() -> Iterator[Postgres]:
-    """Start a server and stop it at the end."""
+    """The server that TEST_DATABASE_URL names, or one of our own until the end."""
     given = os.environ.get("TEST_DATABASE_URL")
     if given:
         yield Postgres(given)
         return
+    with own() as server:
+        yield server
+
+
+@contextmanager
+def own(environment: Mapping[str, str] | None = None) -> Iterator[Server]:
+    """Start a server and stop it at the end."""
     # Not in pytest's own directory: the next pytest to start would close it to everyone but root.
     with tempfile.TemporaryDirectory(prefix="cxr-postgres-") as directory:
-        yield from _served(Path(directory))
-
-
-def _served(directory: Path) -> Iterator[Postgres]:
-    binaries, data, port = _binaries(), directory / "data", _free_port()
-    user = _unprivileged(directory)
-    if user:  # who may not be allowed to look into the checkout
-        binaries = _copied(binaries, directory)
-    subprocess.run([*user, binaries / "initdb", "-D", data, "-U", "cxr", "-A", "trust", "--no-sync"],
-                   check=True, capture_output=True)  # fmt: skip
-    log = (directory / "log").open("wb")
-    options = ["-p", str(port), "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="]
-    server = subprocess.Popen([*user, binaries / "postgres", "-D", data, *options], stdout=log, stderr=log)
-    try:
-        url = f"postgresql://cxr@127.0.0.1:{port}/postgres"
-        _await(url)
-        yield Postgres(url)
-    finally:
-        server.terminate()
-        server.wait()
-        log.close()
+        server = Server(Path(directory), environment or {})
+        try:
+            yield server
+        finally:
+            server.stop(signal.SIGINT)  # fast: it does not wait for those who are still connected
 
 
 def _binaries() -> Path:

@@ -4,18 +4,19 @@ import io
 import stat
 import tracemalloc
 import zipfile
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given
-from hypothesis import settings as examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from api import archives
 from api.problems import Problem
 from settings import Settings
+from tests.examples import fuzzed
 from tests.service import zipped
 from tests.uploading import Api, Radiograph
 
@@ -86,7 +87,7 @@ def test_a_zip_with_a_directory_without_end_is_refused_before_it_is_read(api: Ap
 GOOD_ZIP = zipped({"a.png": b"some bytes of an image" * 9}) + _entry("b", b"b" * 99, compress_type=zipfile.ZIP_DEFLATED)
 
 
-@examples(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@fuzzed(300)
 @given(edits=st.lists(st.tuples(st.integers(0, len(GOOD_ZIP) - 1), st.integers(0, 255)), min_size=1, max_size=8))
 def test_a_garbled_zip_is_read_or_refused_and_nothing_else(
     settings: Settings, tmp_path: Path, edits: list[tuple[int, int]]
@@ -96,7 +97,22 @@ def test_a_garbled_zip_is_read_or_refused_and_nothing_else(
         garbled[place] = value
     path = tmp_path / "garbled.zip"
     path.write_bytes(garbled)
-    with suppress(Problem):
-        for _, data in archives.entries(path, settings):
+    with suppress(Problem), path.open("rb") as file:
+        for _, data in archives.entries(file.fileno(), settings):
             for _ in data:
                 pass
+
+
+def test_an_archive_has_no_name_on_the_disk_while_it_is_read(api: Api, radiograph: Radiograph) -> None:
+    """It may name patients; a server that is killed in mid-upload leaves nothing of it."""
+    archive = zipped({"a.png": radiograph(1)})
+    seen: list[list[Path]] = []
+
+    def body() -> Iterator[bytes]:
+        for place in range(0, len(archive), 10_000):
+            yield archive[place : place + 10_000]
+            seen.append(list((api.parts.blobs.root / "incoming").glob("*")))
+
+    assert api.post(body(), "application/zip").status_code == 202
+    assert len(seen) > 2
+    assert not any(seen)

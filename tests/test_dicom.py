@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
@@ -29,8 +29,10 @@ from pydicom.uid import (
 )
 
 from tests.dicoms import CHEST, EXACT, _lut, compressed, encapsulated, jpeg, lossless_jpeg, radiograph, written
+from tests.examples import fuzzed
 from worker import dicom
-from worker.radiograph import MAX_PIXELS, Grey, decode
+from worker.formats import MAX_PIXELS
+from worker.radiograph import Grey, decode
 from worker.rejection import ImageRejected
 
 
@@ -79,7 +81,10 @@ def test_implicit_and_unusual_files_are_read() -> None:
     np.testing.assert_array_equal(grey(dataset), CHEST)
 
 
-@pytest.mark.parametrize("name", ["MR_small_RLE", "MR_small_jp2klossless", "MR_small_jpeg_ls_lossless"])
+@pytest.mark.parametrize(
+    "name",
+    ["MR_small_RLE", "MR_small_jp2klossless", "MR_small_jpeg_ls_lossless", "MR_small_bigendian", "MR_small_expb"],
+)
 def test_other_peoples_lossless_files_look_like_their_original(name: str) -> None:
     np.testing.assert_array_equal(grey(_of_pydicom(name)), grey(_of_pydicom("MR_small")))
 
@@ -218,17 +223,31 @@ def test_a_file_cut_anywhere_is_rejected_and_its_patient_is_not_named(
 
 
 def test_only_three_identifiers_are_kept() -> None:
-    kept = dicom.identifiers(written(radiograph()))
+    kept = dicom.told(written(radiograph()))[0]
     assert vars(kept) == {"study_uid": "1.2.3", "sop_uid": "1.2.3.4", "accession": "A-1"}
+
+
+@pytest.mark.parametrize(
+    ("tags", "reasons"),
+    [
+        ({"ViewPosition": "PA", "BodyPartExamined": "CHEST"}, ()),
+        ({"ViewPosition": "LL", "BodyPartExamined": "CHEST"}, ("lateral_view",)),
+        ({"BodyPartExamined": "HAND"}, ("other_body_part",)),
+        ({"ViewPosition": "LATERAL", "BodyPartExamined": "KNEE"}, ("lateral_view", "other_body_part")),
+        ({"BodyPartExamined": "THORAX"}, ()),
+    ],
+)
+def test_tags_tell_a_lateral_view_and_another_body_part(tags: dict[str, Any], reasons: tuple[str, ...]) -> None:
+    assert dicom.told(written(radiograph(**tags)))[1] == reasons
 
 
 def test_identifiers_hold_nothing_that_a_database_refuses() -> None:
     data = written(radiograph(AccessionNumber="A\x01B 1 CDEFGH", SpecificCharacterSet="ISO_IR 192"))
-    assert dicom.identifiers(data.replace(b"CDEF", b"\xed\xa0\x80\0")).accession in {
+    assert dicom.told(data.replace(b"CDEF", b"\xed\xa0\x80\0"))[0].accession in {
         "AB 1 GH",
         "AB 1 \ufffd\ufffd\ufffdGH",
     }
-    assert dicom.identifiers(written(radiograph(AccessionNumber=""))).accession is None
+    assert dicom.told(written(radiograph(AccessionNumber="")))[0].accession is None
 
 
 SMALL = [
@@ -238,7 +257,7 @@ SMALL = [
 ]
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@fuzzed(400)
 @given(
     data=st.sampled_from(SMALL),
     edits=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=6),
@@ -247,6 +266,6 @@ def test_garbled_files_are_decoded_or_rejected_and_nothing_else(data: bytes, edi
     garbled = bytearray(data)
     for place, value in edits:
         garbled[132 + int(place * (len(data) - 132))] = value
-    for read in (decode, dicom.identifiers):
+    for read in (decode, dicom.told):
         with suppress(ImageRejected):
             read(bytes(garbled))

@@ -14,7 +14,8 @@ from apiflask import APIFlask
 import cxr
 from api import app
 from settings import Settings
-from worker.rejection import CODES
+from worker import catalogue
+from worker.rejection import CODES, REASONS
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("training/shipped/*.md")])
@@ -97,7 +98,7 @@ def test_every_option_is_documented_and_none_that_is_gone(command: str) -> None:
 
 def test_every_call_is_documented_and_none_that_is_gone(application: APIFlask) -> None:
     served = {
-        f"{method} " + re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
+        f"{method} " + re.sub(r"<(?:[^:<>]+:)?(\w+)>", r"{\1}", rule.rule)
         for rule in application.url_map.iter_rules()
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
         if rule.endpoint != "static"
@@ -128,6 +129,10 @@ def answered(application: APIFlask) -> Iterator[tuple[str, int]]:
     )
     for answer in asked:
         yield answer.json["code"], answer.status_code
+    parts = application.extensions.pop("cxr")
+    broken: Any = client.get("/v1/limits")
+    application.extensions["cxr"] = parts
+    yield broken.json["code"], broken.status_code
 
 
 def test_every_problem_is_documented_and_none_that_is_gone(application: APIFlask) -> None:
@@ -140,8 +145,8 @@ def test_every_problem_is_documented_and_none_that_is_gone(application: APIFlask
 
 
 def test_every_code_of_an_image_is_documented_in_its_own_words() -> None:
-    documented = {row[0].strip("`"): row[1] for row in rows(section("docs/integrating.md", "Codes of images"))}
-    assert documented == dict(CODES)
+    assert text("docs/rejections.md") == catalogue.document(), "it is stale: make docs"
+    assert {row[0].strip("`") for row in rows(text("docs/rejections.md"))} == {*CODES, *REASONS}
 
 
 # Every document

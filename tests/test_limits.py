@@ -92,6 +92,46 @@ def test_a_full_disk_is_told_before_the_body_is_read(settings: Settings, radiogr
     api.parts.database.close()
 
 
+def test_five_gibibytes_are_refused_at_the_limit_and_never_held(settings: Settings, radiograph: Radiograph) -> None:
+    limit, chunk, sent = 64 << 20, bytes(1 << 20), 0
+
+    def body() -> Iterator[bytes]:
+        nonlocal sent
+        yield part("good.png") + radiograph(1) + b"\r\n" + part("endless.png") + radiograph(2)[:-12]
+        for _ in range(5 << 10):
+            sent += len(chunk)
+            yield chunk
+
+    api = Api(replace(settings, max_batch_bytes=limit))
+    tracemalloc.start()
+    api.refuses(api.post(body()), 413, "too_large")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert sent <= limit + 2 * len(chunk)
+    assert peak < 20_000_000
+    api.parts.database.close()
+
+
+@pytest.mark.parametrize(("max_images", "status"), [(5_000, 413), (20_000, 202)])
+def test_ten_thousand_parts_do_not_exhaust_the_server(
+    settings: Settings, radiograph: Radiograph, max_images: int, status: int
+) -> None:
+    def body() -> Iterator[bytes]:
+        yield part("good.png") + radiograph(1) + b"\r\n"
+        for number in range(10_000):
+            yield part(f"{number}.txt") + b"no image\r\n"
+        yield multipart([])
+
+    api = Api(replace(settings, max_images=max_images))
+    tracemalloc.start()
+    assert api.post(body()).status_code == status
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < (10_000_000 if status == 413 else 60_000_000)  # a row of SQL for each
+    api.nothing_unfinished()
+    api.parts.database.close()
+
+
 def test_a_large_upload_is_never_held_whole(api: Api, radiograph: Radiograph) -> None:
     chunk = bytes(1 << 20)
 

@@ -14,6 +14,7 @@ from db.blobs import Blobs
 from db.database import Database
 from db.tables import ImageState, Lane
 from settings import Settings
+from tests.service import until
 from worker.decoders import Decoders
 from worker.line import Line
 from worker.models import Models
@@ -35,7 +36,8 @@ def database(settings: Settings) -> Iterator[Database]:
 
 
 @pytest.fixture
-def line(settings: Settings, database: Database) -> Iterator[Line]:
+def line(settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[Line]:
+    monkeypatch.setattr("worker.models._TRY_AGAIN_SECONDS", 0.5)
     blobs = Blobs(settings.blobs)
     models = Models(database, blobs, batch_size=8)
     with closing(Decoders(1, seconds=20, address_space=2 << 30)) as decoders:
@@ -68,7 +70,7 @@ def test_images_wait_while_their_directory_is_away(
     assert states(database, batch_id) == {ImageState.QUEUED}
     assert line.problem
     away.rename(settings.blobs)
-    assert work(line) == COUNT
+    until(lambda: work(line) == COUNT, "the model is tried again")
     assert states(database, batch_id) == {ImageState.CLASSIFIED}
     assert line.problem is None
 

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import func, select, update
 from sqlalchemy.exc import IntegrityError
 
-from db import audit, batches, queue
+from db import audit, batches, leases, queue
 from db.batches import Item
 from db.clock import now
 from db.database import Database
@@ -54,7 +54,7 @@ def expire(database: Database) -> int:
     with database.write() as session:
         session.execute(update(Image).where(Image.state == ImageState.LEASED).values(lease_until=now(-1)))
     with database.write() as session:
-        return queue.sweep(session, worker="sweeper")
+        return leases.sweep(session, worker="sweeper")
 
 
 def progress(database: Database, batch_id: str) -> batches.Progress:
@@ -164,7 +164,7 @@ def test_images_of_a_dead_worker_come_back_to_be_worked_on_alone(database: Datab
 def test_an_image_that_ends_three_workers_alone_is_quarantined(database: Database) -> None:
     batch_id = submit(database, 1)
     taken(database)
-    for _ in range(queue.STRIKES):
+    for _ in range(leases.STRIKES):
         expire(database)
         assert progress(database, batch_id).state == BatchState.PROCESSING
         taken(database, alone=True)
@@ -178,14 +178,14 @@ def test_a_lease_that_runs_is_not_swept(database: Database) -> None:
     submit(database, 1)
     taken(database)
     with database.write() as session:
-        assert queue.sweep(session, worker="sweeper") == 0
+        assert leases.sweep(session, worker="sweeper") == 0
 
 
 def test_a_claim_that_is_given_back_can_be_claimed_again_together(database: Database) -> None:
     submit(database, 3)
     held = taken(database)
     with database.write() as session:
-        queue.give_back(session, held)
+        queue.give_back(session, held, worker="w1")
     assert len(taken(database).images) == 3
 
 
@@ -196,7 +196,7 @@ def test_a_lease_that_is_held_on_to_does_not_run_out(database: Database) -> None
         session.execute(update(Image).values(lease_until=now(-1)))
         queue.hold_on(session, held, lease_seconds=60)
     with database.write() as session:
-        assert queue.sweep(session, worker="sweeper") == 0
+        assert leases.sweep(session, worker="sweeper") == 0
     finish(database, held)
 
 

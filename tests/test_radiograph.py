@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from tests.examples import fuzzed
 from tests.pictures import CHEST, EXACT, _levels, chest, chunk, grey_image, png, saved
 from worker import radiograph
 from worker.radiograph import SIZE, decode
@@ -216,7 +217,7 @@ SMALL = {
 }
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@fuzzed(400)
 @given(
     kind=st.sampled_from(sorted(SMALL)),
     edits=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=6),

@@ -13,12 +13,16 @@ from pathlib import Path
 
 import psutil
 import pytest
+from PIL import Image
 from sqlalchemy import select
 
 import cxr
-from db.tables import AuditRow, ImageState, Outcome, Result, Worker
+from db.heartbeats import Worker
+from db.tables import AuditRow, ImageState, Outcome, Result
 from settings import Settings
+from tests.pictures import saved
 from tests.service import Service, free_port, until, zipped
+from training.phantoms import phantom
 from up import StartFailed
 
 Radiograph = Callable[[int], bytes]
@@ -34,13 +38,14 @@ def test_a_corrupt_image_fails_alone(service: Service, radiograph: Radiograph) -
     ]
 
 
-def test_a_result_says_who_made_it_from_what(service: Service, radiograph: Radiograph) -> None:
-    data = radiograph(2)
+def test_a_result_says_who_made_it_from_what(service: Service) -> None:
+    data = saved(Image.fromarray(phantom(2)))
     (line,) = service.wait(service.submit({"a.png": data}))
     with service.database.read() as session:
         result = session.get_one(Result, line.result_id)
     assert result.image_sha256 == hashlib.sha256(data).hexdigest()
     assert result.model_version == service.progress(result.batch_id).model_version
+    assert result.probability is not None
     assert 0 <= result.probability <= 1
     assert result.label == ("positive" if result.probability >= result.threshold else "negative")
     assert (result.preprocessing, len(result.weights_sha256)) == ("grey128-1", 64)
@@ -77,13 +82,13 @@ def test_urgent_overtakes_routine(service: Service, radiograph: Radiograph) -> N
     assert first < last
 
 
-def test_results_come_as_csv_and_json(service: Service, radiograph: Radiograph) -> None:
-    batch_id = service.submit({"=1+1.png": radiograph(5), "b.png": b"no image"})
+def test_results_come_as_csv_and_json(service: Service) -> None:
+    batch_id = service.submit({"=1+1.png": saved(Image.fromarray(phantom(5))), "b.png": b"no image"})
     service.wait(batch_id)
     path = f"/v1/batches/{batch_id}/results"
     answer = service.http.get(path, headers={"Accept": "text/csv"})
     rows = list(csv.DictReader(io.StringIO(answer.text)))
-    assert list(rows[0]) == ["custom_id", "state", "code", "label", "probability", "model_version", "sha256"]
+    assert list(rows[0]) == ["custom_id", "state", "code", "label", "probability", "model_version", "sha256", "reasons"]
     assert rows[0]["custom_id"] == "'=1+1.png"  # else a spreadsheet runs it
     assert (rows[1]["code"], rows[1]["label"], rows[1]["probability"]) == ("unsupported_type", "", "")
     told = service.http.get(path).json()

@@ -3,12 +3,14 @@
 import hashlib
 from pathlib import Path
 
+import numpy as np
 import pytest
+from pydicom.uid import MPEG2MPML
 
 from api.app import create_app
 from db import migrate
 from settings import Settings
-from tests.dicoms import NAME, written
+from tests.dicoms import CHEST, NAME, encapsulated, written
 from tests.dicoms import radiograph as dicom_radiograph
 from tests.service import zipped
 from tests.uploading import BOUNDARY, Api, Radiograph, multipart
@@ -87,7 +89,42 @@ def test_unreadable_files_among_good_ones_are_rejected_alone_and_counted(api: Ap
 def test_a_program_in_the_preamble_of_dicom_is_wiped(api: Api) -> None:
     clean = written(dicom_radiograph())
     assert api.submit({"a.dcm": b"MZ" + b"\xcc" * 126 + clean[128:]}).status_code == 202
-    assert [path.read_bytes() for path in api.blobs()] == [clean]
+    (kept,) = api.blobs()
+    assert kept.read_bytes().startswith(bytes(128) + b"DICM")
+
+
+def test_what_a_header_shows_is_answered_in_the_202(api: Api, radiograph: Radiograph) -> None:
+    files = {
+        "good.png": radiograph(1),
+        "notes.txt": b"notes",
+        "half.png": radiograph(2)[:-30],
+        "ct.dcm": written(dicom_radiograph(Modality="CT")),
+        "huge.dcm": written(dicom_radiograph(Rows=65535, Columns=65535, NumberOfFrames="61", PixelData=bytes(8))),
+        "film.dcm": written(dicom_radiograph(np.vstack([CHEST, CHEST]), Rows=256, NumberOfFrames="2")),
+        "movie.dcm": written(encapsulated(MPEG2MPML, bytes(100))),
+    }
+    answer = api.submit(files)
+    assert answer.status_code == 202
+    assert answer.get_json()["rejected"] == [
+        {"custom_id": "notes.txt", "code": "unsupported_type"},
+        {"custom_id": "half.png", "code": "truncated"},
+        {"custom_id": "ct.dcm", "code": "wrong_modality"},
+        {"custom_id": "huge.dcm", "code": "too_large"},
+        {"custom_id": "film.dcm", "code": "multi_frame"},
+        {"custom_id": "movie.dcm", "code": "unsupported_transfer_syntax"},
+    ]
+    refused = {image.custom_id: (image.sha256, image.bytes) for image in api.images() if image.code}
+    assert refused == {
+        name: (hashlib.sha256(data).hexdigest(), len(data)) for name, data in files.items() if name != "good.png"
+    }
+    assert [path.read_bytes() for path in api.blobs()] == [radiograph(1)]
+    api.nothing_unfinished()
+
+
+def test_a_batch_of_images_that_were_all_rejected_is_completed_at_once(api: Api, radiograph: Radiograph) -> None:
+    answer = api.submit({"half.png": radiograph(2)[:-30]})
+    assert (answer.status_code, answer.get_json()["outcome"]) == (202, "none_classified")
+    assert answer.get_json()["rejected"] == [{"custom_id": "half.png", "code": "truncated"}]
 
 
 def test_no_files_are_an_empty_batch(api: Api) -> None:

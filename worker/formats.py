@@ -1,6 +1,8 @@
-"""What a file is, told by its first bytes; names and declared types are not trusted."""
+"""What a file is, told by its first bytes; names and declared types are not trusted. And what is taken of each."""
 
 from typing import Final
+
+from worker.rejection import ImageRejected
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"
@@ -16,6 +18,12 @@ PNG: Final = "image/png"
 JPEG: Final = "image/jpeg"
 DICOM: Final = "application/dicom"
 
+MAX_PIXELS: Final = 100_000_000
+"""The most that is ever decoded, by the file's own header."""
+
+RADIOGRAPHS: Final = ("CR", "DX", "RG")
+"""The DICOM modalities that are radiographs."""
+
 
 def media_type(head: bytes) -> str | None:
     """Tell PNG, JPEG and DICOM; None for everything else."""
@@ -26,3 +34,11 @@ def media_type(head: bytes) -> str | None:
     if head[DICOM_PREAMBLE:MAGIC_BYTES] == _DICOM:
         return DICOM
     return None
+
+
+def check_pixels(width: int, height: int) -> None:
+    """Raise ImageRejected where a header names no pixels, or more than are ever decoded."""
+    if not width or not height:
+        raise ImageRejected("truncated", "the header names no pixels")
+    if width * height > MAX_PIXELS:
+        raise ImageRejected("too_large", f"{width} x {height} is more than {MAX_PIXELS // 1_000_000} megapixels")

@@ -15,15 +15,15 @@ from db.queue import Claim, Claimed, Failure, Fenced, Finding
 from db.tables import ImageState, Lane
 from settings import Settings
 from worker.decoders import Decoded, Decoders, DecodersUnusable
+from worker.judge import Judge
 from worker.models import Models
-from worker.predictor import ModelUnusable, Prediction
-from worker.rejection import ImageRejected
+from worker.pace import Pace
+from worker.predictor import ModelUnusable
+from worker.rejection import CODES, ImageRejected
 from worker.turns import Turns
 
 log = logging.getLogger(__name__)
 
-# The image's own fault is a rejection; these are ours, or need a person to look.
-_QUARANTINE = {"decoder_died", "image_lost", "model_output"}
 _RETRY_SECONDS = 0.5
 
 
@@ -44,48 +44,71 @@ class Line:
         self._settings = settings
         self._worker = worker
         self._turns = Turns()
+        self.pace = Pace()
+        self._judge = Judge(models, batch_size=settings.batch_size, longest_seconds=settings.lease_seconds)
+        self.hangs = self._judge.hangs
         self.problem: str | None = None
 
+    def warm_up(self, version: str) -> None:
+        """Load the version that will be asked for first; other batches need not wait where it is unusable."""
+        try:
+            self._models.get(version)
+        except ModelUnusable as error:
+            self.problem = str(error)
+            log.error("%s", error)  # noqa: TRY400 - it says all of it
+
     def work(self, stopping: Callable[[], bool]) -> int:
-        """Work until no lane holds anything, and return how many images were finished."""
+        """Work until no lane holds anything for this worker, and return how many images were finished."""
         finished = 0
-        while not stopping():
-            done = self.step()
-            if not done:
-                break
-            finished += done
+        with self.pace.working():
+            while not stopping() and (done := self.step()) is not None:
+                finished += done
         return finished
 
-    def step(self) -> int:
-        """Take one micro-batch from the most pressing lane through to SQL; 0 when there is none."""
+    def step(self) -> int | None:
+        """Take one micro-batch from the most pressing lane through to SQL; None where there is nothing to do."""
         for lane in Lane:
+            done = None
             if self._suspected(lane):
                 with self._turns.alone():
                     done = self._one_claim(lane, alone=True)
-            else:
+            if done is None:  # also where another thread took the suspect
                 with self._turns.together():
                     done = self._one_claim(lane, alone=False)
-            if done:
+            if done is not None:
                 return done
-        return 0
+        return None
 
     def _suspected(self, lane: Lane) -> bool:
         with self._database.read() as session:
-            return queue.has_suspects(session, lane)
+            return queue.has_suspects(session, lane, without=self._models.unusable())
 
-    def _one_claim(self, lane: Lane, *, alone: bool) -> int:
+    def _one_claim(self, lane: Lane, *, alone: bool) -> int | None:
+        """Return how many images were finished; None where there are none, or where no claim has a chance now."""
         with self._database.write() as session:
             claim = queue.claim(
-                session, lane, self._settings.batch_size, lease_seconds=self._settings.lease_seconds, alone=alone
+                session,
+                lane,
+                self._settings.batch_size,
+                lease_seconds=self._settings.lease_seconds,
+                alone=alone,
+                without=self._models.unusable(),
             )
         if claim is None:
-            return 0
+            return None
         try:
             findings, failures = self._examine(claim)
-        except (ModelUnusable, DecodersUnusable, StorageAway) as error:
+        except ModelUnusable as error:
             self._hand_back(claim, error)
-            return 0
-        self.problem = None
+            return 0  # the next claim is without that version
+        except (DecodersUnusable, StorageAway) as error:
+            self._hand_back(claim, error)
+            return None
+        except Exception:
+            self._let_go(claim)
+            raise
+        if not self._models.unusable():
+            self.problem = None
         return self._store(claim, findings, failures)
 
     def _examine(self, claim: Claim) -> tuple[list[Finding], list[Failure]]:
@@ -104,6 +127,8 @@ class Line:
             else:
                 readable.setdefault(image.model_version, []).append((image, answer))
         findings = []
+        if not all(self._models.holds(version) for version in readable):
+            self._hold_on(claim)  # loading takes its time
         for version, images in readable.items():
             found, unanswered = self._predict(version, images)
             findings += found
@@ -111,7 +136,7 @@ class Line:
         return findings, failures
 
     def _hold_on(self, claim: Claim) -> None:
-        """Slow decoding is no silence: the lease begins anew."""
+        """Slow is not silent: the lease begins anew."""
         with contextlib.suppress(DBAPIError), self._database.write() as session:
             queue.hold_on(session, claim, lease_seconds=self._settings.lease_seconds)
 
@@ -127,27 +152,29 @@ class Line:
     def _predict(self, version: str, images: Sequence[tuple[Claimed, Decoded]]) -> tuple[list[Finding], list[Failure]]:
         loaded = self._models.get(version)
         start = time.perf_counter()
-        predictions = loaded.predictor.predict([decoded.grey for _, decoded in images])
+        predictions = self._judge.judge(version, [decoded for _, decoded in images])
         each_ms = (time.perf_counter() - start) * 1000 / len(images)
-
-        def finding(image: Claimed, decoded: Decoded, prediction: Prediction) -> Finding:
-            return Finding(
-                image=image,
-                identifiers=decoded.identifiers,
-                weights_sha256=loaded.weights_sha256,
-                preprocessing=loaded.preprocessing,
-                raw_probability=prediction.raw,
-                probability=prediction.probability,
-                threshold=loaded.threshold,
-                label=prediction.label,
-                reasons=(),
-                decode_ms=decoded.milliseconds,
-                predict_ms=each_ms,
+        findings, failures = [], []
+        for (image, decoded), prediction in zip(images, predictions, strict=True):
+            if prediction.raw is not None and not math.isfinite(prediction.raw):
+                failures.append(_failure(image, "model_output"))
+                continue
+            findings.append(
+                Finding(
+                    image=image,
+                    identifiers=decoded.identifiers,
+                    weights_sha256=loaded.weights_sha256,
+                    preprocessing=loaded.preprocessing,
+                    raw_probability=prediction.raw,
+                    probability=prediction.probability,
+                    threshold=loaded.threshold,
+                    label=prediction.label,
+                    reasons=prediction.reasons,
+                    decode_ms=decoded.milliseconds,
+                    predict_ms=each_ms,
+                    gate=self._judge.gate_version,
+                )
             )
-
-        pairs = list(zip(images, predictions, strict=True))
-        findings = [finding(image, decoded, p) for (image, decoded), p in pairs if math.isfinite(p.raw)]
-        failures = [_failure(image, "model_output") for (image, _), p in pairs if not math.isfinite(p.raw)]
         return findings, failures
 
     def _store(self, claim: Claim, findings: list[Finding], failures: list[Failure]) -> int:
@@ -166,16 +193,22 @@ class Line:
                 log.warning("the database is away; %d finished images wait", len(claim.images))
                 time.sleep(_RETRY_SECONDS)
             else:
+                self.pace.add(len(claim.images))
                 return len(claim.images)
 
     def _hand_back(self, claim: Claim, error: Exception) -> None:
         self.problem = str(error)
         log.error("%d images go back to the queue: %s", len(claim.images), error)
         with self._database.write() as session:
-            queue.give_back(session, claim)
+            queue.give_back(session, claim, worker=self._worker)
+
+    def _let_go(self, claim: Claim) -> None:
+        """An error that nobody foresaw: one of these images may be the reason."""
+        with contextlib.suppress(DBAPIError), self._database.write() as session:
+            queue.let_go(session, claim)
 
 
 def _failure(image: Claimed, code: str) -> Failure:
-    state = ImageState.QUARANTINED if code in _QUARANTINE else ImageState.REJECTED
+    state = ImageState.QUARANTINED if CODES[code].quarantined else ImageState.REJECTED
     log.info("image %d: %s, %s", image.id, state, code)
     return Failure(image, state, code)

@@ -1,6 +1,7 @@
 """The model versions that this worker holds, loaded from the registry and checked against their SHA-256."""
 
 import threading
+import time
 from collections import OrderedDict
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from db.tables import Model
 from worker.predictor import Decision, ModelUnusable, Predictor
 
 _KEPT = 2  # the champion, and the one that older batches are pinned to
+_TRY_AGAIN_SECONDS = 10
 
 
 @dataclass(frozen=True)
@@ -30,17 +32,43 @@ class Models:
         self._blobs = blobs
         self._batch_size = batch_size
         self._loaded: OrderedDict[str, Loaded] = OrderedDict()
+        self._failed: dict[str, float] = {}
         self._lock = threading.Lock()
 
     def get(self, version: str) -> Loaded:
         """Return the version ready to predict, or raise ModelUnusable."""
         with self._lock:
             if version not in self._loaded:
-                self._loaded[version] = self._load(version)
+                self._loaded[version] = self._tried(version)
             self._loaded.move_to_end(version)
             while len(self._loaded) > _KEPT:
                 self._loaded.popitem(last=False)
             return self._loaded[version]
+
+    def unusable(self) -> frozenset[str]:
+        """The versions that could not be loaded a moment ago; their batches are not for this worker."""
+        since = time.monotonic() - _TRY_AGAIN_SECONDS
+        return frozenset(version for version, failed in list(self._failed.items()) if failed > since)
+
+    def give_up(self, version: str) -> None:
+        """Forget a version that no longer works; it is loaded anew after a while."""
+        with self._lock:
+            self._failed[version] = time.monotonic()
+            self._loaded.pop(version, None)
+
+    def holds(self, version: str) -> bool:
+        """Whether it is loaded."""
+        with self._lock:
+            return version in self._loaded
+
+    def _tried(self, version: str) -> Loaded:
+        try:
+            loaded = self._load(version)
+        except ModelUnusable:
+            self._failed[version] = time.monotonic()
+            raise
+        self._failed.pop(version, None)
+        return loaded
 
     def _load(self, version: str) -> Loaded:
         with self._database.read() as session:

@@ -38,11 +38,15 @@ class Decision:
 
 @dataclass(frozen=True)
 class Prediction:
-    """Raw and calibrated probability of COVID-19 for one image; `raw` is NaN where the model gave no number."""
+    """Raw and calibrated probability of COVID-19 for one image; `raw` is NaN where the model gave no number.
 
-    raw: float
-    probability: float
+    Both are None where it was not asked, for these `reasons`.
+    """
+
+    raw: float | None
+    probability: float | None
     label: Label
+    reasons: tuple[str, ...] = ()
 
 
 class Predictor:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from celery import Celery
-from celery.signals import worker_shutting_down
+from celery.signals import worker_ready, worker_shutting_down
 from sqlalchemy.exc import DBAPIError
 
 from db import heartbeats, registry
@@ -37,7 +37,7 @@ _SWITCH_SECONDS = 0.0005
 
 def run(settings: Settings) -> None:
     """Work until SIGTERM; then finish the running micro-batch and stop."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until Celery takes it over
+    _heed_early_signals()
     name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
     sys.setswitchinterval(_SWITCH_SECONDS)
     database, blobs = Database(settings.database_url), Blobs(settings.blobs)
@@ -50,10 +50,11 @@ def run(settings: Settings) -> None:
 
         models = Models(database, blobs, batch_size=settings.batch_size)
         line = Line(database, blobs, models, decoders, settings, worker=name)
-        _register_work(app, line.work)
+        stopping = threading.Event()
+        _register_work(app, line.work, stopping)
         with database.read() as session:
             champion = registry.champion(session).version
-        models.get(champion)
+        line.warm_up(champion)
         tickets = Tickets(app, batch_size=settings.batch_size)
         sweeper = Sweeper(
             database,
@@ -62,16 +63,36 @@ def run(settings: Settings) -> None:
             device=device_name,
             seconds=settings.sweep_seconds,
             problem=lambda: line.problem,
+            hangs=line.hangs,
+            pace=line.pace,
         )
         sweeper.start()
-        log.info("worker %s is ready with %s", name, champion)
+        log.info("worker %s is ready: %s", name, line.problem or champion)
         try:
             _consume(app)
+            if not stopping.is_set():
+                sys.exit("Celery ended by itself, its log says why")  # with 1, so that whoever started us does it again
         finally:
             sweeper.stop()
             sweeper.join()
             with contextlib.suppress(DBAPIError), database.write() as session:
                 heartbeats.leave(session, name)  # without it, the row only grows old
+
+
+def _heed_early_signals() -> None:
+    """SIGTERM before Celery takes it over: end, or, where Python swallows that in a callback, when Celery is ready."""
+    told = threading.Event()
+
+    def stop(*_: object) -> None:
+        told.set()
+        sys.exit(0)
+
+    def stop_late(**_: object) -> None:
+        if told.is_set():
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, stop)
+    worker_ready.connect(stop_late, weak=False)
 
 
 def beat(settings: Settings) -> None:
@@ -91,8 +112,7 @@ def _decoders(settings: Settings) -> Iterator[Decoders]:
         decoders.close()
 
 
-def _register_work(app: Celery, work: Callable[[Callable[[], bool]], int]) -> None:
-    stopping = threading.Event()
+def _register_work(app: Celery, work: Callable[[Callable[[], bool]], int], stopping: threading.Event) -> None:
     posts = Posts(_ON_THE_LINE)
     worker_shutting_down.connect(lambda **_: stopping.set(), weak=False)
 

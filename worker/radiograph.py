@@ -9,7 +9,7 @@ from kornia_rs.io import decode_image_png_u8
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from worker.formats import DICOM, MAGIC_BYTES, PNG, media_type
+from worker.formats import DICOM, MAGIC_BYTES, MAX_PIXELS, PNG, check_pixels, media_type
 from worker.rejection import ImageRejected, damage_rejected
 
 SIZE: Final = 128
@@ -17,8 +17,6 @@ SIZE: Final = 128
 
 PREPROCESSING: Final = "grey128-1"
 """Version of `decode` and `prepare` together; it stands in every result and with every set of weights."""
-
-MAX_PIXELS: Final = 100_000_000
 
 _PNG_HEADER = struct.Struct(">16xIIBBxxB")  # width, height, bit depth, colour type, interlacing
 _PNG_CHUNK = struct.Struct(">I4s")  # length, name; the data and four bytes of CRC follow
@@ -33,6 +31,8 @@ _MAX_PIXELS_IN_RUST = 16_000_000
 _ORIENTATION = 0x0112  # the Exif tag
 
 Grey = NDArray[np.uint8]
+
+BLANK: Final = np.zeros((SIZE, SIZE), np.uint8)
 
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow raises at twice as many, while it reads the header
 
@@ -64,7 +64,7 @@ def _decode_png(data: bytes) -> Grey:
     if len(data) < _PNG_HEADER.size:
         raise ImageRejected("truncated", "the file ends inside its header")
     width, height, depth, colour, interlaced = _PNG_HEADER.unpack_from(data)
-    _check_pixels(width, height)
+    check_pixels(width, height)
     plain = depth == 8 and colour in {_GREY, _RGB} and not interlaced  # noqa: PLR2004 - bits
     if _png_is_special(data) or not plain or width * height > _MAX_PIXELS_IN_RUST:
         return _decode_with_pillow(data)
@@ -99,7 +99,7 @@ def _png_is_special(data: bytes) -> bool:
 def _decode_with_pillow(data: bytes) -> Grey:
     try:
         with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as image:
-            _check_pixels(*image.size)
+            check_pixels(*image.size)
             if getattr(image, "n_frames", 1) > 1:
                 raise ImageRejected("multi_frame", "more than one frame in one file")
             # JPEG can be decoded at a half, a quarter or an eighth, still twice as large as is needed.
@@ -112,13 +112,6 @@ def _decode_with_pillow(data: bytes) -> Grey:
         if "out of memory" in str(error):  # Pillow's C code has no other word for it
             raise MemoryError from error
         raise
-
-
-def _check_pixels(width: int, height: int) -> None:
-    if not width or not height:
-        raise ImageRejected("truncated", "the header names no pixels")
-    if width * height > MAX_PIXELS:
-        raise ImageRejected("too_large", f"{width} x {height} is more than {MAX_PIXELS // 1_000_000} megapixels")
 
 
 def _to_grey(image: Image.Image) -> Image.Image:

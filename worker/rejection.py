@@ -3,23 +3,103 @@
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Final
 
-CODES: Final = {
-    "truncated": "The file is empty, cut off or damaged. Export it again and check its size.",
-    "unsupported_type": "Not a PNG, JPEG or DICOM file, whatever its name says. Export the radiograph as one of these.",
-    "too_large": "More than 100 megapixels, or more bytes than the server takes. Send one radiograph per file.",
-    "multi_frame": "More than one frame in one file. Send each radiograph as a file of its own.",
-    "wrong_modality": "A DICOM object that is not a radiograph (CR, DX or RG). Send only chest X-rays.",
-    "unsupported_transfer_syntax": "A DICOM compression that this server does not read. Export it uncompressed.",
-    "decode_timeout": "Decoding took longer than is allowed. Export the image again, uncompressed.",
-    "decode_memory": "Decoding needed more memory than is allowed. Export the image at its normal size.",
-    "decoder_died": "The image ended the process that decoded it. Export it again; an operator should look at it.",
-    "image_lost": "The stored bytes are missing or damaged. Submit the image again; an operator should look at the disk.",
-    "model_output": "The model gave no number for this image. An operator should look at it.",
-    "worker_died": "Three workers ended while they held only this image. An operator should look at it.",
+
+@dataclass(frozen=True)
+class Code:
+    """What a code means and what the sender should do; `quarantined` where a person should look at the image."""
+
+    meaning: str
+    advice: str
+    quarantined: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.meaning} {self.advice}"
+
+
+CODES: Final[dict[str, Code]] = {
+    "truncated": Code(
+        "The file is empty, cut off or damaged.",
+        "Export it again and check its size.",
+    ),
+    "unsupported_type": Code(
+        "Not a PNG, JPEG or DICOM file, whatever its name says.",
+        "Export the radiograph as one of these.",
+    ),
+    "too_large": Code(
+        "More than 100 megapixels, or more bytes than the server takes.",
+        "Send one radiograph per file.",
+    ),
+    "multi_frame": Code(
+        "More than one frame in one file.",
+        "Send each radiograph as a file of its own.",
+    ),
+    "wrong_modality": Code(
+        "A DICOM object that is not a radiograph (CR, DX or RG).",
+        "Send only chest X-rays.",
+    ),
+    "unsupported_transfer_syntax": Code(
+        "A DICOM compression that this server does not read.",
+        "Export it uncompressed.",
+    ),
+    "decode_timeout": Code(
+        "Decoding took longer than is allowed.",
+        "Export the image again, uncompressed.",
+    ),
+    "decode_memory": Code(
+        "Decoding needed more memory than is allowed.",
+        "Export the image at its normal size.",
+    ),
+    "decoder_died": Code(
+        "The image ended the process that decoded it.",
+        "Export it again; an operator should look at it.",
+        quarantined=True,
+    ),
+    "image_lost": Code(
+        "The stored bytes are missing or damaged.",
+        "Submit the image again; an operator should look at the disk.",
+        quarantined=True,
+    ),
+    "model_output": Code(
+        "The model gave no number for this image.",
+        "An operator should look at it.",
+        quarantined=True,
+    ),
+    "worker_died": Code(
+        "Three workers ended while they held only this image.",
+        "An operator should look at it.",
+        quarantined=True,
+    ),
 }
 
+
+NOT_FRONTAL: Final = "not_a_frontal_chest_xray"
+BLANK: Final = "blank"
+INVERTED: Final = "inverted"
+TURNED: Final = "turned"
+LATERAL_VIEW: Final = "lateral_view"
+OTHER_BODY_PART: Final = "other_body_part"
+
+REASONS: Final[dict[str, Code]] = {
+    NOT_FRONTAL: Code(
+        "The picture does not look like an upright frontal chest X-ray (PA or AP).",
+        "Send the frontal view, upright, uncropped, white for bone.",
+    ),
+    BLANK: Code("There is hardly anything to be seen.", "Look at the image, and export it again."),
+    INVERTED: Code(
+        "It would look like a chest X-ray with black and white exchanged.",
+        "Export it with white for bone; in DICOM, correct the photometric interpretation.",
+    ),
+    TURNED: Code("It would look like a chest X-ray if it were turned.", "Turn it upright and export it again."),
+    LATERAL_VIEW: Code("The DICOM tags say that it is a lateral view.", "Send the frontal view."),
+    OTHER_BODY_PART: Code(
+        "The DICOM tags name another part of the body.",
+        "Send only chest X-rays; correct the tag where it is wrong.",
+    ),
+}
+"""Why a readable image is inconclusive: it gets the label, these reasons and no probability."""
 
 _RUST_PANIC = "PanicException"  # what a decoder written in Rust raises; it can be imported from nowhere
 

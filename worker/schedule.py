@@ -6,7 +6,7 @@ from typing import Final
 from celery import Celery
 from celery.schedules import crontab
 
-from db import audit, heartbeats, slots
+from db import audit, heartbeats, purging, slots
 from db.blobs import Blobs
 from db.database import Database
 from worker.tickets import SCHEDULE_QUEUE
@@ -32,11 +32,15 @@ def register(app: Celery, database: Database, blobs: Blobs) -> None:
     """Teach a worker the scheduled tasks."""
 
     def tidy() -> None:
-        """Remove what cut-off uploads left on the disk, and the rows of workers that were killed."""
+        """Remove what cut-off uploads and purges left on the disk, and the rows of workers that were killed."""
         if slots.take(database, TIDY, digits=_HOUR):
             with database.write() as session:
                 heartbeats.forget(session)
             log.info("removed %d unfinished uploads", blobs.tidy(older_than_seconds=_UPLOAD_IS_DEAD_SECONDS))
+            with database.read() as session:
+                begun = purging.unfinished(session)
+            for batch_id in begun:
+                purging.remove(database, blobs, batch_id)
 
     def verify_audit() -> None:
         """Walk the whole audit chain and say aloud if it does not hold."""

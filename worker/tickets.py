@@ -5,6 +5,7 @@ from typing import Any
 
 import redis
 from celery import Celery
+from kombu.entity import Exchange, Queue
 from kombu.exceptions import OperationalError
 
 from db.tables import Lane
@@ -39,14 +40,22 @@ def celery_app(settings: Settings) -> Celery:
         broker_connection_retry_on_startup=True,
         broker_transport_options=_transport(settings.redis_url),
         enable_utc=True,
-        task_acks_late=True,
+        task_queues=[_queue(name) for name in (*Lane, SCHEDULE_QUEUE)],
         task_ignore_result=True,
-        worker_cancel_long_running_tasks_on_connection_loss=True,
+        worker_cancel_long_running_tasks_on_connection_loss=False,  # threads cannot be, and Celery raises over it
         worker_hijack_root_logger=False,
         worker_prefetch_multiplier=1,
         worker_soft_shutdown_timeout=60,
     )
     return app
+
+
+def _queue(name: str) -> Queue:
+    """Nothing in it is acknowledged: a ticket may be lost.
+
+    kombu 5.7 acknowledges and gives back over the connection that broke, and that ends the whole worker.
+    """
+    return Queue(name, Exchange(name), routing_key=name, no_ack=True)  # type: ignore[no-untyped-call]
 
 
 def _transport(url: str) -> dict[str, Any]:

@@ -1,0 +1,55 @@
+"""Results by themselves: one by its id, and a search over all batches."""
+
+from datetime import datetime
+from typing import Annotated
+
+from apiflask import APIBlueprint
+from pydantic import AwareDatetime, Field
+
+from api.batches import Query
+from api.problems import Problem
+from api.schemas import ResultAnswer, ResultPage
+from api.wiring import parts
+from db import results
+from db.results import Search
+from db.tables import Label
+
+blueprint = APIBlueprint("findings", __name__, url_prefix="/v1/results", tag="Results")
+
+
+class SearchQuery(Query):
+    accession: str | None = Field(default=None, max_length=64, description="Accession number, exactly")
+    model: str | None = Field(default=None, max_length=200, description="Model version")
+    label: Label | None = None
+    since: Annotated[datetime, AwareDatetime] | None = Field(
+        default=None, alias="from", description="Results of then and later"
+    )
+    until: Annotated[datetime, AwareDatetime] | None = Field(
+        default=None, alias="to", description="Results before then"
+    )
+    limit: Annotated[int, Field(ge=1, le=1000)] = 100
+    after: str | None = Field(default=None, pattern="^result_[0-9a-f]+$", description="`after` of the page before")
+
+
+@blueprint.get("")
+@blueprint.input(SearchQuery, location="query", arg_name="query")
+@blueprint.output(ResultPage)
+@blueprint.doc(summary="Search the results of all batches, newest first")
+def index(query: SearchQuery) -> ResultPage:
+    search = Search(query.accession, query.model, query.label, query.since, query.until)
+    with parts().database.read() as session:
+        found = results.newest(session, search, limit=query.limit + 1, after=query.after)
+        page = [ResultAnswer.of(one) for one in found[: query.limit]]
+    more = len(found) > query.limit
+    return ResultPage(data=page, has_more=more, after=page[-1].id if more else None)
+
+
+@blueprint.get("/<result_id>")
+@blueprint.output(ResultAnswer)
+@blueprint.doc(summary="One result with all that made it", responses=[404])
+def one(result_id: str) -> ResultAnswer:
+    with parts().database.read() as session:
+        found = results.one(session, result_id) if result_id.isprintable() else None
+        if found is None:
+            raise Problem(404, "result_unknown", "There is no result of this id; GET /v1/results searches them.")
+        return ResultAnswer.of(found)

@@ -1,0 +1,100 @@
+"""The DICOM tags that are kept: what the pixels need, and the list that says whose study it is without a name."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+_UID, _CODE, _NUMBERS = re.compile(rb"[0-9.]*"), re.compile(rb"[A-Z0-9_ \\]*"), re.compile(rb"[0-9+\-.eE \\]*")
+_NO_CONTROLS = re.compile(rb"[^\0-\x1a\x1c-\x1f\x7f^]*")  # 0x1b changes the character set; ^ parts a person's names
+_AGE = re.compile(rb"([0-9]{3})([DWMY])")
+_OLDEST = 90  # alone of this age in a region, a person may be known by it
+_TABLE = 1 << 18  # bytes of the longest table: 65,536 entries of two bytes, and room
+
+
+@dataclass(frozen=True)
+class Kept:
+    """How one tag is kept: its VR, the longest value, and what the value must look like or is turned into."""
+
+    vr: bytes
+    most: int
+    needed: bool = True
+    pattern: re.Pattern[bytes] | None = None
+    turn: Callable[[bytes], bytes] = bytes.strip
+
+
+def _age_band(age: bytes) -> bytes:
+    """Ten years, by their first; everyone of 90 and more together."""
+    found = _AGE.fullmatch(age.strip())
+    if not found:
+        return b""
+    years = int(found[1]) if found[2] == b"Y" else 0
+    return b"%03dY" % (min(years, _OLDEST) // 10 * 10)
+
+
+def _sex(sex: bytes) -> bytes:
+    return sex.strip() if sex.strip() in {b"M", b"F", b"O"} else b""
+
+
+def _as_it_is(value: bytes) -> bytes:
+    return value
+
+
+def _said(vr: bytes, most: int, pattern: re.Pattern[bytes], turn: Callable[[bytes], bytes] = bytes.strip) -> Kept:
+    return Kept(vr, most, needed=False, pattern=pattern, turn=turn)
+
+
+def _code(vr: bytes = b"CS", pattern: re.Pattern[bytes] = _CODE) -> Kept:
+    return Kept(vr, 1024, pattern=pattern, turn=lambda value: value.rstrip(b" \0"))
+
+
+_BINARY = Kept(b"US", 8, turn=_as_it_is)
+_BINARY_TABLE = Kept(b"OW", _TABLE, turn=_as_it_is)
+
+SAID: Final[Mapping[int, Kept]] = {
+    0x00080005: _said(b"CS", 64, _CODE),  # Specific Character Set
+    0x00080016: _said(b"UI", 64, _UID, lambda uid: uid.rstrip(b" \0")),  # SOP Class UID
+    0x00080018: _said(b"UI", 64, _UID, lambda uid: uid.rstrip(b" \0")),  # SOP Instance UID
+    0x00080050: _said(b"SH", 64, _NO_CONTROLS),  # Accession Number
+    0x00080070: _said(b"LO", 128, _NO_CONTROLS),  # Manufacturer
+    0x00101010: _said(b"AS", 4, re.compile(rb"[0-9]{3}Y|"), _age_band),  # Patient's Age, in bands
+    0x00100040: _said(b"CS", 16, _CODE, _sex),  # Patient's Sex
+    0x00180015: _said(b"CS", 16, _CODE),  # Body Part Examined
+    0x00185101: _said(b"CS", 16, _CODE),  # View Position
+    0x0020000D: _said(b"UI", 64, _UID, lambda uid: uid.rstrip(b" \0")),  # Study Instance UID
+}
+"""The allow-list. A value that does not look as it should is dropped, like every tag that is not named here."""
+
+PIXELS: Final[Mapping[int, Kept]] = {
+    0x00080060: _code(),  # Modality
+    0x00280002: _BINARY,  # Samples per Pixel
+    0x00280004: _code(),  # Photometric Interpretation
+    0x00280006: _BINARY,  # Planar Configuration
+    0x00280008: _code(b"IS", _NUMBERS),  # Number of Frames
+    0x00280010: _BINARY,  # Rows
+    0x00280011: _BINARY,  # Columns
+    0x00280100: _BINARY,  # Bits Allocated
+    0x00280101: _BINARY,  # Bits Stored
+    0x00280102: _BINARY,  # High Bit
+    0x00280103: _BINARY,  # Pixel Representation
+    0x00281050: _code(b"DS", _NUMBERS),  # Window Center
+    0x00281051: _code(b"DS", _NUMBERS),  # Window Width
+    0x00281052: _code(b"DS", _NUMBERS),  # Rescale Intercept
+    0x00281053: _code(b"DS", _NUMBERS),  # Rescale Slope
+    0x00281056: _code(),  # VOI LUT Function
+    **dict.fromkeys(range(0x00281101, 0x00281104), _BINARY),  # descriptors of the palette
+    **dict.fromkeys(range(0x00281201, 0x00281204), _BINARY_TABLE),  # the palette
+    **dict.fromkeys(range(0x00281221, 0x00281224), _BINARY_TABLE),  # the segmented palette
+}
+"""What the pixels mean. A value that does not look as it should makes the file damaged."""
+
+LUTS: Final = (0x00283000, 0x00283010)
+"""Modality LUT Sequence and VOI LUT Sequence: the first item's two tags are kept."""
+
+LUT: Final[Mapping[int, Kept]] = {0x00283002: _BINARY, 0x00283006: _BINARY_TABLE}
+
+SIGNED: Final = (0x00281101, 0x00281102, 0x00281103, 0x00283002)
+"""Descriptors that are SS where pixels are signed."""
+
+BYTE_ORDERED: Final = (b"OB", b"OW", b"SS")
+"""VRs that the file may choose instead of the one above."""

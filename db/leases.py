@@ -1,0 +1,53 @@
+"""Leases that ended: what silent workers held comes back, and what ends workers is taken out."""
+
+from sqlalchemy import and_, func, or_, select
+from sqlalchemy.orm import Session
+
+from db import audit, ending, states
+from db.clock import now
+from db.tables import Image, ImageState
+
+STRIKES = 3
+LONGEST_LEASE_SECONDS = 900
+
+
+def sweep(session: Session, *, worker: str) -> int:
+    """Take back what silent workers held, and return how many images.
+
+    Images that were held together come back to be worked on alone. One that was alone gets a strike, and
+    after STRIKES of them it is quarantined: it ends the process that touches it. A lease that ends
+    later than any lease can was given before the clock was set back.
+    """
+    over = or_(Image.lease_until < now(), Image.lease_until > now(2 * LONGEST_LEASE_SECONDS))
+    last = and_(over, Image.alone, Image.strikes >= STRIKES - 1)
+    fatal = states.move(
+        session,
+        ImageState.LEASED,
+        ImageState.QUARANTINED,
+        last,
+        code="worker_died",
+        strikes=Image.strikes + 1,
+    )
+    again = states.move(
+        session, ImageState.LEASED, ImageState.QUEUED, and_(over, Image.alone), strikes=Image.strikes + 1
+    )
+    suspects = states.move(session, ImageState.LEASED, ImageState.QUEUED, and_(over, ~Image.alone), alone=True)
+    if fatal:
+        entries = [
+            audit.Entry(
+                "image.quarantined", f"image:{row.id}", row.batch_id, {"sha256": row.sha256, "code": "worker_died"}
+            )
+            for row in fatal
+        ]
+        audit.append(session, worker, entries)
+        states.close_finished(session, worker, {row.batch_id for row in fatal})
+    ending.stop_again(session, worker, {row.batch_id for row in [*again, *suspects]})
+    return len(fatal) + len(again) + len(suspects)
+
+
+def next_end(session: Session) -> float | None:
+    """Seconds until the first lease ends, or None where nothing is leased."""
+    ends, present = session.execute(
+        select(func.min(Image.lease_until), now()).where(Image.state == ImageState.LEASED)
+    ).one()
+    return None if ends is None else float((ends - present).total_seconds())

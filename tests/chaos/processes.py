@@ -1,0 +1,72 @@
+"""Processes of the system: real programs, or forks of one that has everything imported, which start in no time."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+_PRELOADED = ["tests.chaos.standin", "api.server", "celery.bin.worker", "kombu.transport.redis", "worker.process",
+              "sqlalchemy.dialects.postgresql.psycopg", "sqlalchemy.dialects.sqlite"]  # fmt: skip
+_forks = multiprocessing.get_context("forkserver")
+
+
+class Process(Protocol):
+    """What a field asks of each of its processes."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def poll(self) -> int | None: ...
+
+    def wait(self) -> int: ...
+
+    def send_signal(self, number: signal.Signals, /) -> None: ...
+
+
+def start(command: Sequence[str], environment: Mapping[str, str], log: Path) -> Process:
+    """Run a program."""
+    with log.open("ab") as file:
+        return subprocess.Popen(
+            command, env=os.environ | dict(environment), stdin=subprocess.DEVNULL, stdout=file, stderr=file
+        )
+
+
+class Fork:
+    """A stand-in process, forked from one that imported all of it and did nothing else."""
+
+    def __init__(self, what: str, environment: Mapping[str, str], log: Path) -> None:
+        _forks.set_forkserver_preload(_PRELOADED)
+        self._process = _forks.Process(target=_become, args=(what, dict(environment), log))
+        self._process.start()
+
+    @property
+    def pid(self) -> int:
+        if self._process.pid is None:
+            raise AssertionError("not started")
+        return self._process.pid
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def wait(self) -> int:
+        self._process.join()
+        code = self._process.exitcode
+        if code is None:
+            raise AssertionError("not ended")
+        return code
+
+    def send_signal(self, number: signal.Signals) -> None:
+        os.kill(self.pid, number)
+
+
+def _become(what: str, environment: dict[str, str], log: Path) -> None:
+    from tests.chaos import standin  # noqa: PLC0415 - only in the fork
+
+    descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.environ.update(environment | {"CXR_SUPERVISOR_PID": str(os.getppid())})
+    standin.run(what)

@@ -1,0 +1,162 @@
+"""One run of one fault on one database: start, load, inject again and again, settle, check."""
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tests import postgres
+from tests.chaos import checker, field, power
+from tests.chaos.catalogue import FAULTS, SQLITE, Fault
+from tests.chaos.field import Field
+from tests.chaos.load import History, Load
+from tests.chaos.scene import Scene
+from tests.service import until
+
+_SMALL_DISK_MB = 48
+_INSIDE = "CHAOS_SMALL_DISK"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run showed; `recoveries` in seconds."""
+
+    fault: str
+    database: str
+    times: int
+    seed: int
+    images: int
+    lost: int
+    duplicated: int
+    problems: list[str]
+    recoveries: list[float]
+    seconds: float
+
+    @property
+    def holds(self) -> bool:
+        return not (self.lost or self.duplicated or self.problems)
+
+
+def run(
+    name: str,
+    database: str,
+    times: int,
+    seed: int,
+    *,
+    off: str = "",
+    patience_seconds: float | None = None,
+    injected: Callable[[int], object] = lambda _: None,
+) -> Outcome:
+    """Run it; `off` switches off a part of the promise. `injected` hears of every injection."""
+    fault = FAULTS[name]
+    if fault.small_disk and _INSIDE not in os.environ:
+        return _on_small_disk(name, times, seed)
+    start = time.monotonic()
+    make = field.Make(**vars(fault.make) | {"off": off})
+    with (
+        _places(fault) as (home, logs),
+        _server(database, fault, home) as server,
+        field.running(home, logs, make, server) as system,
+    ):
+        scene, history = _inject(system, fault, times, seed, injected)
+        settled = system.settle(patience_seconds or fault.patience_seconds)
+        fault.after(scene)
+        verdict = checker.check(
+            system.database,
+            system.blobs,
+            history.sent(),
+            poisoned=frozenset(scene.poisoned),
+            cancelled=frozenset(scene.cancelled),
+            purged=frozenset(scene.purged),
+        )
+        history.close()
+        recoveries = scene.measured()
+        problems = [*verdict.problems, *scene.notes, *scene.load.gave_up, *_slow(fault, recoveries)]
+        if not settled:
+            problems.append("not every batch came to its end in time")
+        if system.deaths() and not fault.ends_itself:
+            problems.append(f"{system.deaths()} processes ended by themselves")
+        return Outcome(
+            name, database, times, seed, verdict.images, verdict.lost, verdict.duplicated, problems, recoveries,
+            time.monotonic() - start,
+        )  # fmt: skip
+
+
+def _slow(fault: Fault, recoveries: list[float]) -> Iterator[str]:
+    slowest = max(recoveries, default=0)
+    if fault.recovery_seconds and slowest > fault.recovery_seconds:
+        yield f"a recovery took {slowest:.1f} s, {fault.recovery_seconds:.0f} s is promised"
+
+
+def _inject(
+    system: Field, fault: Fault, times: int, seed: int, injected: Callable[[int], object]
+) -> tuple[Scene, History]:
+    history = History(system.logs / "history")
+    load = Load(system.url, history, seed=seed, waiting=system.waiting)
+    scene = Scene(system, load, random.Random(seed), power.present(system.blobs.root))
+    with load:
+        until(lambda: scene.load.answers[202], "the first batch")
+        for number in range(1, times + 1):
+            fault.inject(scene)
+            injected(number)
+            time.sleep(scene.dice.uniform(*fault.pause))
+    return scene, history
+
+
+@contextmanager
+def _places(fault: Fault) -> Iterator[tuple[Path, Path]]:
+    """The home of the system, and a directory for logs and history that no fault touches."""
+    with tempfile.TemporaryDirectory(prefix="cxr-chaos-") as directory:
+        home = Path(directory) / "home"
+        home.mkdir()
+        home.parent.chmod(0o755)  # PostgreSQL's user reads the clock there
+        if fault.small_disk:
+            size = f"size={_SMALL_DISK_MB}m"
+            subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", home], check=True)
+        try:
+            yield home, Path(directory) / "logs"
+        finally:
+            if fault.small_disk:
+                subprocess.run(["umount", "--lazy", home], check=True)
+
+
+@contextmanager
+def _server(database: str, fault: Fault, home: Path) -> Iterator[postgres.Server | None]:
+    """PostgreSQL, where it is the turn of it; its clock is set with all the others."""
+    if database == SQLITE:
+        yield None
+        return
+    environment = {name: value.format(home=home) for name, value in fault.make.environment.items()}
+    if "LD_PRELOAD" in environment:  # its user may not be allowed to look into the checkout
+        environment["LD_PRELOAD"] = shutil.copy(environment["LD_PRELOAD"], str(home.parent))
+    with postgres.own(environment) as server:
+        yield server
+
+
+def can_have_a_small_disk() -> bool:
+    """Whether this machine lets us mount one where nobody else sees it: as root, or in a name space of our own."""
+    return not subprocess.run([*_alone(), "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True).returncode  # noqa: PLW1510
+
+
+def _alone() -> list[str]:
+    return ["unshare", "--mount"] if os.getuid() == 0 else ["unshare", "--mount", "--map-root-user"]
+
+
+def _on_small_disk(name: str, times: int, seed: int) -> Outcome:
+    program = f"import json; from tests.chaos import runs; print(json.dumps(runs.told({name!r}, {times}, {seed})))"
+    done = subprocess.run(
+        [*_alone(), sys.executable, "-c", program], check=True, stdout=subprocess.PIPE, env=os.environ | {_INSIDE: "1"}
+    )
+    return Outcome(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def told(name: str, times: int, seed: int) -> dict[str, object]:
+    return asdict(run(name, SQLITE, times, seed))

@@ -1,0 +1,21 @@
+"""How many examples Hypothesis tries; `CXR_FUZZ_TIMES=10` makes it ten times as many."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+_TIMES = int(os.environ.get("CXR_FUZZ_TIMES") or 1)
+_ALLOWED = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large]
+
+
+def fuzzed(examples: int) -> Callable[[Any], Any]:
+    """Mark a test of many examples, and say how many."""
+
+    def mark(test: Any) -> Any:
+        chosen = settings(max_examples=examples * _TIMES, deadline=None, suppress_health_check=_ALLOWED)
+        return pytest.mark.fuzz(chosen(test))
+
+    return mark

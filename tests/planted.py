@@ -1,0 +1,94 @@
+"""A patient's name, planted in every place of a file where it can stand."""
+
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from pydicom import Dataset
+from pydicom.encaps import get_frame
+from pydicom.sequence import Sequence
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless, JPEGBaseline8Bit
+
+from tests import dicoms as made
+from tests import pictures
+from tests.pictures import chunk, saved
+
+NAME = b"Mustermann"
+
+
+def named() -> Dataset:
+    """A radiograph with the name in every tag that takes a text, in sequences, overlays and private tags."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it does not belong there, that is the point
+        return _named()
+
+
+def _named() -> Dataset:
+    name = NAME.decode()
+    dataset = made.radiograph(made.CHEST_12, bits=12)
+    dataset.PatientName, dataset.PatientID, dataset.OtherPatientNames = f"{name}^Erika", name, name
+    dataset.PatientBirthDate, dataset.ReferringPhysicianName, dataset.InstitutionName = "19640812", name, name
+    dataset.StudyDescription, dataset.PatientComments, dataset.ImageComments = name, name, name
+    dataset.BodyPartExamined, dataset.ViewPosition, dataset.PatientSex = f"{name}^E", f"{name}^E", name
+    item = Dataset()
+    item.PatientName, item.CodeMeaning = name, name
+    dataset.ReferencedPatientSequence, dataset.OtherPatientIDsSequence = Sequence([item]), Sequence([item, item])
+    dataset["OtherPatientIDsSequence"].is_undefined_length = True
+    dataset.VOILUTSequence = made._lut(np.arange(4096) * 16)
+    dataset.VOILUTSequence[0].LUTExplanation = name
+    dataset.VOILUTSequence[0].add_new(0x00091010, "LO", name)
+    block = dataset.private_block(0x0009, "ACME", create=True)
+    block.add_new(1, "LO", name)
+    block.add_new(2, "UN", NAME + b" ")
+    dataset.add_new(0x60003000, "OW", NAME * 10)
+    dataset.DataSetTrailingPadding = NAME * 10
+    dataset.file_meta.SourceApplicationEntityTitle = name
+    dataset.file_meta.ImplementationVersionName = name
+    dataset.file_meta.PrivateInformationCreatorUID = UID("1.2")
+    dataset.file_meta.PrivateInformation = NAME
+    return dataset
+
+
+def planted() -> dict[str, bytes]:
+    """Files with the name in every place where it can stand."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return dict(_planted())
+
+
+def _planted() -> Iterator[tuple[str, bytes]]:
+    for syntax in (ExplicitVRLittleEndian, ImplicitVRLittleEndian):
+        dataset = named()
+        dataset.file_meta.TransferSyntaxUID = syntax
+        data = made.written(dataset)
+        yield f"DICOM, {syntax.name}", NAME.ljust(128, b"x") + data[128:] + NAME
+    comment = b"\xff\xfe" + struct.pack(">H", 2 + len(NAME)) + NAME
+    frame = made.jpeg(made.CHEST)
+    inside = made.encapsulated(JPEGBaseline8Bit, frame[:2] + comment + frame[2:-2] + comment + frame[-2:])
+    yield "DICOM, JPEG inside", made.written(inside)
+    lossless = get_frame(made.compressed(JPEG2000Lossless, made.radiograph()).PixelData, 0, number_of_frames=1)
+    size = lossless.index(b"\xff\x52")
+    comment_2000 = b"\xff\x64" + struct.pack(">HH", 4 + len(NAME), 1) + NAME
+    codestream = lossless[:size] + comment_2000 + lossless[size:]
+    yield "DICOM, JPEG 2000 inside", made.written(made.encapsulated(JPEG2000Lossless, codestream))
+    exif = Image.Exif()
+    exif[0x010E], exif[0x0112] = NAME.decode(), 3
+    options: dict[str, Any] = {"exif": exif, "xmp": b"<x>" + NAME, "comment": NAME, "icc_profile": NAME * 20}
+    jpeg = saved(pictures.grey_image(), "JPEG", **options) + NAME
+    photoshop = b"\xff\xed" + struct.pack(">H", 2 + len(NAME)) + NAME
+    yield "JPEG", jpeg[:2] + photoshop + comment + jpeg[2:]
+    scans = saved(pictures.grey_image(), "JPEG", progressive=True)
+    second = scans.index(b"\xff\xda", scans.index(b"\xff\xda") + 2)
+    yield "JPEG, between scans", scans[:second] + comment + scans[second:]
+    info = PngInfo()
+    info.add_text("Author", NAME.decode())
+    info.add_text("Comment", NAME.decode() * 9, zip=False)
+    info.add_itxt("Title", NAME.decode())
+    png = saved(pictures.grey_image(), pnginfo=info, exif=exif, icc_profile=NAME * 20)
+    private = chunk(b"naMe", NAME) + chunk(b"zTXt", b"Author\0\0" + zlib.compress(NAME))
+    yield "PNG", png[:33] + private + png[33:] + NAME

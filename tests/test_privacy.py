@@ -1,0 +1,70 @@
+"""A patient's name, planted wherever it can stand, is nowhere afterwards but in the label that was its file's name."""
+
+import base64
+import io
+import re
+import zipfile
+
+from sqlalchemy import text
+
+from db.tables import Table
+from tests.dicoms import radiograph, written
+from tests.planted import NAME, planted
+from tests.service import Service
+
+ZIPPED = {"Content-Type": "application/zip"}
+LABELS = [("images", "custom_id")]
+PATIENT = re.compile(NAME, re.IGNORECASE)
+
+
+def archive() -> bytes:
+    """A zip that names the patient in its comment, in its entries' comments, extra fields and names."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as made:
+        made.comment = NAME
+        for number, (_, data) in enumerate(planted().items()):
+            entry = zipfile.ZipInfo(f"{NAME.decode()}/{number}-{NAME.decode()}")
+            entry.comment = NAME
+            entry.extra = b"\xfe\xca" + len(NAME).to_bytes(2, "little") + NAME
+            made.writestr(entry, data)
+        made.writestr("ct.dcm", written(radiograph(Modality="CT", PatientName=NAME.decode())))
+        made.writestr("notes.txt", NAME)
+        made.writestr("damaged.dcm", written(radiograph(PatientName=NAME.decode()))[:-2000])
+    return buffer.getvalue()
+
+
+def test_a_patient_is_named_in_no_table_blob_log_ticket_or_answer_but_in_labels(service: Service) -> None:
+    answer = service.http.post("/v1/batches", content=archive(), headers=ZIPPED)
+    assert answer.status_code == 202, answer.text
+    lines = service.wait(answer.json()["id"])
+    assert {line.code for line in lines} == {None, "wrong_modality", "unsupported_type", "truncated"}
+    assert all(NAME.decode() in line.custom_id for line in lines if line.code is None)  # the label is given back
+    refused = service.http.post("/v1/batches", content=archive()[:-60], headers=ZIPPED)
+    assert refused.status_code == 422
+    assert named_in_tables(service) == LABELS
+    assert named_in_files(service) == []
+    for path in ("/readyz", "/v1/batches", f"/v1/batches/{answer.json()['id']}"):
+        assert not PATIENT.search(service.http.get(path).content)
+
+
+def named_in_tables(service: Service) -> list[tuple[str, str]]:
+    found = []
+    with service.database.read() as session:
+        for table in Table.metadata.sorted_tables:
+            for column in table.columns:
+                values = session.execute(text(f"SELECT CAST({column.name} AS TEXT) FROM {table.name}")).scalars()
+                if any(PATIENT.search((value or "").encode()) for value in values):
+                    found.append((table.name, column.name))
+    return found
+
+
+def named_in_files(service: Service) -> list[str]:
+    """Blobs, logs, and the broker's file of all that it was told; the database's own hold the labels."""
+    home = service.settings.home
+    files = {path: path.read_bytes() for path in home.rglob("*") if path.is_file() and not path.match("cxr.db*")}
+    kinds = {path.relative_to(home).parts[0] for path in files}
+    assert {"blobs", "logs"} <= kinds
+    tickets = [body for data in files.values() for body in re.findall(rb'"body": ?"([\w+/=]+)"', data)]
+    assert tickets  # Celery writes them in base64
+    assert not any(PATIENT.search(base64.b64decode(body)) for body in tickets)
+    return [str(path) for path, data in files.items() if PATIENT.search(data)]
