@@ -138,7 +138,7 @@ class Batch(Table):
         _one_of("state", BatchState),
         CheckConstraint("outcome IS NULL OR state = 'completed'", name="outcome_when_completed"),
         CheckConstraint("total >= 1", name="not_empty"),
-        Index("ix_batches_open", "expires_at", **_only("state IN ('processing', 'cancelling')")),
+        Index("ix_batches_state_expires_at", "state", "expires_at"),
     )
 
 

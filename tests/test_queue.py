@@ -1,13 +1,17 @@
 """The queue of record, on both databases."""
 
+import sqlite3
 import threading
 from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import event, func, select, update
 from sqlalchemy.exc import IntegrityError
 
-from db import audit, batches, leases, queue
+from db import audit, batches, ending, leases, migrate, queue
 from db.batches import Item
 from db.clock import now
 from db.database import Database
@@ -265,3 +269,24 @@ def test_a_claim_reads_only_the_rows_that_wait(database: Database) -> None:
             answer = session.connection().exec_driver_sql(part)
         plan = "\n".join(str(tuple(row)) for row in answer)
     assert "ix_images_claimable" in plan
+
+
+def test_a_sweep_reads_no_closed_batch_on_sqlite(tmp_path: Path) -> None:
+    """Its cost must not grow with the history; a partial index would not do, SQLite uses none for bound values."""
+    with closing(Database(f"sqlite:///{tmp_path / 'plan.db'}")) as database:
+        migrate.upgrade(database)
+        asked: list[tuple[str, Any]] = []
+        event.listen(database.engine, "before_cursor_execute", lambda *given: asked.append((given[2], given[3])))
+        with database.write() as session:
+            leases.sweep(session, worker="sweeper")
+            ending.stop_leftovers(session, worker="sweeper")
+            ending.expire(session, worker="sweeper")
+        with closing(sqlite3.connect(tmp_path / "plan.db")) as connection:
+            plans = [
+                row[3]
+                for statement, values in asked
+                if statement.startswith(("SELECT", "UPDATE"))
+                for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", values)
+            ]
+    assert any("ix_batches_state_expires_at" in plan for plan in plans)
+    assert [plan for plan in plans if plan.startswith("SCAN") and "INDEX" not in plan] == []
