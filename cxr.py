@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import signal
+import sys
 import tempfile
 from collections.abc import Callable
 from functools import wraps
@@ -12,15 +13,18 @@ import click
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
 import api.commands
+import api.folders
+import api.retrieval
 import training.commands
 import up
+from completion import completion
 from db import audit as chain
 from db import migrate as migrations
 from db import registry
 from db.blobs import BlobDamaged, Blobs
 from db.database import Database
 from settings import SettingInvalid, Settings
-from terminal import NOTICE, answers, fail, words
+from terminal import NOTICE, Exit, answer, answers, fail, json_option, words
 from training import shipped
 
 _DEMONSTRATION = 48
@@ -33,9 +37,15 @@ class _OneLine(click.Group):
         try:
             return super().invoke(context)
         except (OperationalError, ProgrammingError) as error:
-            fail(f"the database cannot be used, check DATABASE_URL or run `cxr migrate`: {error.orig}")
+            message = f"the database cannot be used, check DATABASE_URL or run `cxr migrate`: {error.orig}"
+            fail(message, code="database_away", retryable=True)
+        except BrokenPipeError:
+            raise  # the reader has had enough, as in `cxr results | head`; click ends quietly
         except (BlobDamaged, OSError) as error:
-            fail(f"{type(error).__name__}: {error}")
+            fail(f"{type(error).__name__}: {error}", code=type(error).__name__)
+        except KeyboardInterrupt:
+            words.print("interrupted")
+            sys.exit(Exit.INTERRUPTED)
 
 
 @click.group(cls=_OneLine, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -46,7 +56,7 @@ def main(context: click.Context) -> None:
     try:
         context.obj = Settings.from_environment()
     except SettingInvalid as error:
-        fail(str(error))
+        fail(str(error), code="setting_invalid", status=Exit.USAGE)
 
 
 def _serving(command: Callable[[Settings], None]) -> Callable[[Settings], None]:
@@ -98,11 +108,13 @@ def beat(settings: Settings) -> None:
 
 
 @main.command()
+@json_option
 @click.pass_obj
 def migrate(settings: Settings) -> None:
     """Bring the database up to date, and register the shipped model where it is not."""
     bring_up_to_date(settings)
-    words.print("the database is up to date")
+    schema = {"schema": migrations.NEWEST}
+    answer(schema, lambda: words.print("the database is up to date"))
 
 
 def bring_up_to_date(settings: Settings) -> None:
@@ -126,8 +138,7 @@ def up_(settings: Settings, images: Path | None, *, demo: bool) -> None:
     """Run everything on this machine until Ctrl-C: broker, API, workers, schedule."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # SIGINT: a script's `&` has it ignored
         signal.signal(number, signal.default_int_handler)
-    if images:
-        api.commands.images_in([images])
+    files = api.folders.images_in([images]) if images else []
     try:
         with words.status("starting"):
             bring_up_to_date(settings)
@@ -135,8 +146,8 @@ def up_(settings: Settings, images: Path | None, *, demo: bool) -> None:
             instance.start()
         with instance:
             click.echo(f"ready: {instance.url}")
-            if images:
-                _classify(settings, images, synthetic=False)
+            if files:
+                _classify(settings, files, synthetic=False)
             elif demo:
                 _demonstrate(settings)
             words.print(f"serving at {instance.url} · {NOTICE} · Ctrl-C stops everything")
@@ -153,15 +164,14 @@ def _demonstrate(settings: Settings) -> None:
     with tempfile.TemporaryDirectory() as directory, contextlib.chdir(directory):
         words.print("demonstration: synthetic radiographs, drawn by code; their numbers mean nothing")
         phantoms.write(Path(), count=_DEMONSTRATION, seed=1)
-        _classify(settings, Path(), synthetic=True)
+        _classify(settings, api.folders.images_in([Path()]), synthetic=True)
 
 
-def _classify(settings: Settings, folder: Path, *, synthetic: bool) -> None:
-    sent = api.commands.send(settings, [folder], synthetic=synthetic)
-    batch = api.commands.follow(settings, sent["id"])
+def _classify(settings: Settings, files: api.commands.Files, *, synthetic: bool) -> None:
+    sent = api.commands.send(settings, files, synthetic=synthetic)
+    batch = api.commands.follow(settings, sent.id)
     api.commands.show(settings, batch)
-    classified = batch["counts"]["classified"]
-    click.echo(f"done: {classified} classified, {batch['total'] - classified} rejected")
+    click.echo(f"done: {batch.counts.classified} classified, {batch.total - batch.counts.classified} rejected")
 
 
 @main.group()
@@ -170,30 +180,35 @@ def audit() -> None:
 
 
 @audit.command()
+@json_option
 @click.pass_obj
 def verify(settings: Settings) -> None:
     """Walk the chain; exits with 1 if a row was edited, deleted, swapped or cut off."""
     database = migrations.existing(settings.database_url)
     if database is None:
-        fail("there is no audit yet: run `cxr migrate` or `cxr up` first")
+        fail("there is no audit yet: run `cxr migrate` or `cxr up` first", code="no_database")
     with words.status("walking the chain"), database.read() as session:
         verdict = chain.verify(session)
     if verdict.problem:
-        fail(f"the audit does not hold: {verdict.problem}")
-    answers.print(f"the audit holds: {verdict.rows} rows")
+        fail(f"the audit does not hold: {verdict.problem}", code="audit_broken")
+    answer({"rows": verdict.rows}, lambda: answers.print(f"the audit holds: {verdict.rows} rows"))
 
 
 for command in (
     api.commands.submit,
     api.commands.status,
-    api.commands.results,
     api.commands.cancel,
     api.commands.retry,
     api.commands.purge,
+    api.retrieval.results,
+    api.retrieval.images,
+    api.retrieval.result,
+    api.retrieval.limits,
     training.commands.classify,
     training.commands.train,
     training.commands.evaluate,
     training.commands.models,
+    completion,
 ):
     main.add_command(command)
 

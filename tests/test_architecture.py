@@ -9,8 +9,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ROOMS = {"api", "worker", "db", "training"}
-ALLOWED = {"api": {"worker", "db"}, "training": {"worker", "db"}, "worker": {"db"}, "db": set[str]()}
+ROOMS = {"api", "cxr_client", "worker", "db", "training"}
+ALLOWED = {
+    "api": {"cxr_client", "worker", "db"},
+    "training": {"worker", "db"},
+    "worker": {"db"},
+    "db": set[str](),
+    "cxr_client": set[str](),
+}
 LONGEST_FILE = 260
 
 

@@ -1,0 +1,127 @@
+"""What the server answers, typed and frozen. Fields that a newer server adds are kept, and break nothing."""
+
+from datetime import datetime
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict
+
+OPEN: Final = frozenset({"receiving", "processing", "cancelling"})
+"""States of a batch that has not ended."""
+
+
+class Answer(BaseModel):
+    """The base: read-only, and tolerant of what it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
+
+
+class Counts(Answer):
+    """Images by state; they add up to the batch's total."""
+
+    queued: int
+    leased: int
+    classified: int
+    rejected: int
+    quarantined: int
+    cancelled: int
+    expired: int
+
+
+class Batch(Answer):
+    id: str
+    lane: str
+    state: str
+    outcome: str | None
+    model_version: str
+    synthetic: bool
+    total: int
+    counts: Counts
+    progress: float
+    submitted_at: datetime
+    finished_at: datetime | None
+    expires_at: datetime | None
+    purged_at: datetime | None
+    notice: str
+    queue_position: int | None = None
+    eta_seconds: float | None = None
+
+    @property
+    def open(self) -> bool:
+        """Whether images of it may still change."""
+        return self.state in OPEN
+
+    @property
+    def done(self) -> int:
+        """How many images have their answer."""
+        return round(self.progress * self.total)
+
+
+class Refused(Answer):
+    custom_id: str
+    code: str
+
+
+class Submitted(Batch):
+    """The batch, with what was refused already by its header."""
+
+    rejected: list[Refused]
+
+
+class Image(Answer):
+    """One image of a batch where it stands; `label` and `probability` are None until it is classified."""
+
+    custom_id: str
+    state: str
+    code: str | None
+    label: str | None
+    probability: float | None
+    threshold: float | None
+    reasons: list[str] | None
+    gate: str | None
+    model_version: str | None
+    sha256: str
+    result_id: str | None
+
+
+class Result(Answer):
+    """One result with everything that made it."""
+
+    id: str
+    batch_id: str
+    custom_id: str
+    image_sha256: str
+    study_uid: str | None
+    sop_uid: str | None
+    accession: str | None
+    model_version: str
+    weights_sha256: str
+    preprocessing: str
+    gate: str | None
+    raw_probability: float | None
+    probability: float | None
+    threshold: float
+    label: str
+    reasons: list[str]
+    worker: str
+    decode_ms: float
+    predict_ms: float
+    created_at: datetime
+    notice: str
+
+
+class Limits(Answer):
+    images_per_batch: int
+    bytes_per_image: int
+    bytes_per_request: int
+    pixels_per_image: int
+    bytes_per_custom_id: int
+    growth_in_zip: int
+    formats: list[str]
+
+
+class Ready(Answer):
+    """Whether the server takes images, and why not."""
+
+    ready: bool
+    problems: list[str]
+    workers: int

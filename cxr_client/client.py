@@ -1,0 +1,212 @@
+"""One server's batches and results, as methods."""
+
+import math
+import os
+import secrets
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeAlias, TypeVar
+from urllib.parse import quote
+
+from pydantic import ValidationError
+
+from cxr_client.answers import Answer, Batch, Image, Limits, Ready, Result, Submitted
+from cxr_client.errors import AnswerUnknown, StillOpen
+from cxr_client.transport import OnRetry, Transport, read_json, retry_after_seconds
+from cxr_client.uploads import Progress, Upload
+
+File: TypeAlias = str | Path | tuple[str, str | Path]
+"""A path, which is its own custom id, or (custom id, path)."""
+
+_WAIT_SECONDS = 20
+_RECEIVED_SECONDS = 600.0  # the server reads, checks and keeps 5 GiB before it answers
+_NOT_MODIFIED = 304
+_PAGE = 1000
+_Kind = TypeVar("_Kind", bound=Answer)
+
+
+class Client:
+    """Talks to one server with one key. Every method raises ClientError, and tries again what may pass."""
+
+    def __init__(
+        self,
+        url: str,
+        key: str | None = None,
+        *,
+        patience_seconds: float = 60.0,
+        on_retry: OnRetry = lambda _error, _seconds: None,
+    ) -> None:
+        self._transport = Transport(url, key, patience_seconds=patience_seconds, on_retry=on_retry)
+        self.url = url
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
+        """The server that `CXR_URL` names (this machine's, if none), with the key in `CXR_KEY`."""
+        return cls(environment.get("CXR_URL") or "http://127.0.0.1:8080", environment.get("CXR_KEY"))
+
+    def submit(
+        self,
+        files: Iterable[File],
+        *,
+        urgent: bool = False,
+        synthetic: bool = False,
+        idempotency_key: str | None = None,
+        on_progress: Progress = lambda _sent, _total: None,
+    ) -> Submitted:
+        """Send the files as one batch, streaming.
+
+        Where no answer came at last, call it again with the same `idempotency_key`: there will be one batch.
+        """
+        upload = Upload([_named(file) for file in files], on_progress)
+        told = self._transport.json(
+            "POST",
+            "/v1/batches",
+            params={"lane": "urgent" if urgent else "routine", "synthetic": synthetic},
+            headers=_once(idempotency_key) | upload.headers,
+            body=upload.body,
+            timeout=_RECEIVED_SECONDS,
+        )
+        return _read(Submitted, told)
+
+    def batch(self, batch_id: str) -> Batch:
+        """Where it stands."""
+        return self.ask(Batch, "GET", _at(batch_id))
+
+    def batches(self, *, limit: int = 20) -> list[Batch]:
+        """The newest ones, newest first."""
+        told = self._transport.json("GET", "/v1/batches", params={"limit": limit})
+        return [_read(Batch, one) for one in _data(told)]
+
+    def follow(self, batch_id: str, *, seconds: float | None = None) -> Iterator[Batch]:
+        """Yield the batch at once and whenever it changed, until it has ended; the last one yielded has.
+
+        Raises StillOpen where it has not within `seconds`.
+        """
+        end = math.inf if seconds is None else time.monotonic() + seconds
+        headers: dict[str, str] = {}
+        while True:
+            with self._transport.answered("GET", _at(batch_id), headers=headers) as answer:
+                batch = None if answer.status_code == _NOT_MODIFIED else _read(Batch, read_json(answer))
+                waited = "Preference-Applied" in answer.headers or not headers
+                pause = retry_after_seconds(answer) or 1.0
+            if batch:
+                yield batch
+                if not batch.open:
+                    return
+            left = end - time.monotonic()
+            if left <= 0:
+                raise StillOpen(batch_id, seconds or 0)
+            if not waited:  # too many are waiting at the server already
+                time.sleep(min(pause, left))
+            headers = {"If-None-Match": answer.headers.get("ETag", ""), "Prefer": f"wait={_longest(left)}"}
+
+    def wait(self, batch_id: str, *, seconds: float | None = None) -> Batch:
+        """Return the batch when it has ended. Raises StillOpen where it has not within `seconds`."""
+        *_, ended = self.follow(batch_id, seconds=seconds)
+        return ended
+
+    def images(self, batch_id: str, *, state: str | None = None) -> Iterator[Image]:
+        """Every image of the batch, in the order of submission, page by page."""
+        return self._pages(Image, f"{_at(batch_id)}/images", {"state": state})
+
+    def image(self, batch_id: str, custom_id: str) -> Image:
+        return self.ask(Image, "GET", f"{_at(batch_id)}/images/{quote(custom_id)}")
+
+    def export(self, batch_id: str, form: str = "csv", *, partial: bool = False) -> Iterator[bytes]:
+        """Yield the batch's results as `csv`, `ndjson` or `json`, piece by piece."""
+        path, params = f"{_at(batch_id)}/results.{quote(form)}", {"partial": partial}
+        with self._transport.answered("GET", path, params=params) as answer:
+            yield from answer.iter_bytes()
+
+    def results(
+        self,
+        *,
+        accession: str | None = None,
+        model: str | None = None,
+        label: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> Iterator[Result]:
+        """Search the results of all batches, newest first, page by page. The times need a zone."""
+        params = {"accession": accession, "model": model, "label": label}
+        params["from"], params["to"] = (moment.isoformat() if moment else None for moment in (since, until))
+        return self._pages(Result, "/v1/results", params)
+
+    def result(self, result_id: str) -> Result:
+        return self.ask(Result, "GET", f"/v1/results/{quote(result_id, safe='')}")
+
+    def cancel(self, batch_id: str) -> Batch:
+        """Stop what has not begun."""
+        return self.ask(Batch, "POST", f"{_at(batch_id)}/cancel", headers=_once())
+
+    def retry(self, batch_id: str) -> Batch:
+        """Queue again what was quarantined, cancelled or expired."""
+        return self.ask(Batch, "POST", f"{_at(batch_id)}/retry", headers=_once())
+
+    def purge(self, batch_id: str) -> Batch:
+        """Remove the batch's images; results and audit stay."""
+        return self.ask(Batch, "DELETE", _at(batch_id))
+
+    def limits(self) -> Limits:
+        return self.ask(Limits, "GET", "/v1/limits")
+
+    def ready(self) -> Ready:
+        """Whether the server takes images; one that says no is an answer too."""
+        return self.ask(Ready, "GET", "/readyz", answers={503})
+
+    def ask(self, kind: type[_Kind], method: str, path: str, **request: Any) -> _Kind:
+        """Any other call: what it answers, as `kind`. `request` is what httpx takes: params, json, headers."""
+        return _read(kind, self._transport.json(method, path, **request))
+
+    def _pages(self, kind: type[_Kind], path: str, params: Mapping[str, str | None]) -> Iterator[_Kind]:
+        given = {name: value for name, value in params.items() if value is not None} | {"limit": str(_PAGE)}
+        while True:
+            told = self._transport.json("GET", path, params=given)
+            yield from (_read(kind, one) for one in _data(told))
+            if not told.get("has_more"):
+                return
+            given["after"] = str(told["after"])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._transport.close()
+
+
+def _at(batch_id: str) -> str:
+    return f"/v1/batches/{quote(batch_id, safe='')}"
+
+
+def _named(file: File) -> tuple[str, Path]:
+    custom_id, path = file if isinstance(file, tuple) else (str(file), file)
+    return custom_id, Path(path)
+
+
+def _once(idempotency_key: str | None = None) -> dict[str, str]:
+    """What lets the server know a repeated request again."""
+    return {"Idempotency-Key": idempotency_key or secrets.token_hex(16)}
+
+
+def _longest(left: float) -> int:
+    return max(1, math.ceil(min(left, _WAIT_SECONDS)))
+
+
+def _data(told: Any) -> list[Any]:
+    found = told.get("data") if isinstance(told, dict) else None
+    if not isinstance(found, list):
+        raise AnswerUnknown("the answer holds no list: do server and client fit?")
+    return found
+
+
+def _read(kind: type[_Kind], told: Any) -> _Kind:
+    try:
+        return kind.model_validate(told)
+    except ValidationError as error:
+        fields = ", ".join(sorted({".".join(map(str, one["loc"])) for one in error.errors()}))
+        raise AnswerUnknown(f"the answer is no {kind.__name__} ({fields}): do server and client fit?") from error
