@@ -12,6 +12,7 @@ import click
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
 import api.commands
+import api.labelling
 import training.commands
 import up
 from db import audit as chain
@@ -190,6 +191,7 @@ for command in (
     api.commands.cancel,
     api.commands.retry,
     api.commands.purge,
+    api.labelling.label,
     training.commands.classify,
     training.commands.train,
     training.commands.evaluate,

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 from apiflask import APIFlask
 from flask import Response, request
 
-from api import batches, findings, health, pages, problems, submissions
+from api import batches, findings, health, labels, pages, problems, submissions
 from api.polling import Patience
 from api.wiring import Parts
 from db.blobs import Blobs
@@ -35,9 +35,10 @@ def create_app(settings: Settings) -> APIFlask:
     problems.register(app)
     app.before_request(_refuse_other_sites)
     app.after_request(_keep_out_of_caches)
-    for module in (submissions, batches, findings, health, pages):
+    for module in (submissions, batches, findings, labels, health, pages):
         app.register_blueprint(module.blueprint)
     app.spec_processor(_describe_upload)
+    app.spec_processor(labels.describe)
     return app
 
 
