@@ -37,8 +37,7 @@ def create_app(settings: Settings) -> APIFlask:
     app.after_request(_keep_out_of_caches)
     for module in (submissions, batches, findings, labels, health, pages):
         app.register_blueprint(module.blueprint)
-    app.spec_processor(_describe_upload)
-    app.spec_processor(labels.describe)
+    app.spec_processor(_describe_bodies)
     return app
 
 
@@ -59,12 +58,12 @@ def _keep_out_of_caches(response: Response) -> Response:
     return response
 
 
-def _describe_upload(spec: Any) -> Any:
-    """APIFlask cannot describe a body that it does not parse."""
+def _describe_bodies(spec: Any) -> Any:
+    """APIFlask cannot describe bodies that it does not parse."""
     file = {"type": "string", "format": "binary"}
     form = {"type": "object", "properties": {"images": {"type": "array", "items": file}}}
     spec["paths"]["/v1/batches"]["post"]["requestBody"] = {
         "required": True,
         "content": {"multipart/form-data": {"schema": form}, "application/zip": {"schema": file}},
     }
-    return spec
+    return labels.describe(spec)

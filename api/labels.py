@@ -184,7 +184,7 @@ def _answer(number: int, answer: Kept | str) -> RowAnswer:
 
 
 def describe(spec: Any) -> Any:
-    """APIFlask cannot describe a body that it does not parse."""
+    """Add the body of `give` to the OpenAPI document."""
     content = {
         "application/json": {"schema": LabelRows.model_json_schema(ref_template="#/components/schemas/{model}")},
         "text/csv": {"schema": {"type": "string"}},
