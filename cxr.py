@@ -13,6 +13,7 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 
 import api.audit_commands
 import api.commands
+import api.labelling
 import training.commands
 import up
 from db import migrate as migrations
@@ -172,6 +173,7 @@ for command in (
     api.commands.cancel,
     api.commands.retry,
     api.commands.purge,
+    api.labelling.label,
     training.commands.classify,
     training.commands.train,
     training.commands.evaluate,

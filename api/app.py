@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 from apiflask import APIFlask
 from flask import Response, request
 
-from api import batches, findings, health, pages, problems, submissions, trail
+from api import batches, findings, health, labels, pages, problems, submissions, trail
 from api.looks import Looks
 from api.polling import Patience
 from api.wiring import Parts
@@ -41,9 +41,9 @@ def create_app(settings: Settings) -> APIFlask:
     app.teardown_request(_forget_origin)
     app.before_request(_refuse_other_sites)
     app.after_request(_keep_out_of_caches)
-    for module in (submissions, batches, findings, trail, health, pages):
+    for module in (submissions, batches, findings, labels, trail, health, pages):
         app.register_blueprint(module.blueprint)
-    app.spec_processor(_describe_upload)
+    app.spec_processor(_describe_bodies)
     return app
 
 
@@ -73,12 +73,12 @@ def _keep_out_of_caches(response: Response) -> Response:
     return response
 
 
-def _describe_upload(spec: Any) -> Any:
-    """APIFlask cannot describe a body that it does not parse."""
+def _describe_bodies(spec: Any) -> Any:
+    """APIFlask cannot describe bodies that it does not parse."""
     file = {"type": "string", "format": "binary"}
     form = {"type": "object", "properties": {"images": {"type": "array", "items": file}}}
     spec["paths"]["/v1/batches"]["post"]["requestBody"] = {
         "required": True,
         "content": {"multipart/form-data": {"schema": form}, "application/zip": {"schema": file}},
     }
-    return spec
+    return labels.describe(spec)
