@@ -12,19 +12,20 @@ from pathlib import Path
 import click
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
+import api.audit_commands
 import api.commands
 import api.folders
+import api.labelling
 import api.retrieval
 import training.commands
 import up
 from completion import completion
-from db import audit as chain
 from db import migrate as migrations
 from db import registry
 from db.blobs import BlobDamaged, Blobs
 from db.database import Database
 from settings import SettingInvalid, Settings
-from terminal import NOTICE, Exit, answer, answers, fail, json_option, words
+from terminal import NOTICE, Exit, answer, fail, json_option, words
 from training import shipped
 
 _DEMONSTRATION = 48
@@ -174,27 +175,8 @@ def _classify(settings: Settings, files: api.commands.Files, *, synthetic: bool)
     click.echo(f"done: {batch.counts.classified} classified, {batch.total - batch.counts.classified} rejected")
 
 
-@main.group()
-def audit() -> None:
-    """The append-only record of what happened."""
-
-
-@audit.command()
-@json_option
-@click.pass_obj
-def verify(settings: Settings) -> None:
-    """Walk the chain; exits with 1 if a row was edited, deleted, swapped or cut off."""
-    database = migrations.existing(settings.database_url)
-    if database is None:
-        fail("there is no audit yet: run `cxr migrate` or `cxr up` first", code="no_database")
-    with words.status("walking the chain"), database.read() as session:
-        verdict = chain.verify(session)
-    if verdict.problem:
-        fail(f"the audit does not hold: {verdict.problem}", code="audit_broken")
-    answer({"rows": verdict.rows}, lambda: answers.print(f"the audit holds: {verdict.rows} rows"))
-
-
 for command in (
+    api.audit_commands.audit,
     api.commands.submit,
     api.commands.status,
     api.commands.cancel,
@@ -204,6 +186,7 @@ for command in (
     api.retrieval.images,
     api.retrieval.result,
     api.retrieval.limits,
+    api.labelling.label,
     training.commands.classify,
     training.commands.train,
     training.commands.evaluate,

@@ -1,6 +1,8 @@
 """How the command line speaks: answers on stdout, words about the work on stderr, one line for a failure."""
 
+import getpass
 import json
+import socket
 import sys
 from collections.abc import Callable, Collection
 from datetime import datetime
@@ -90,6 +92,11 @@ def plain(text: str) -> str:
 def minute(moment: datetime) -> str:
     """A moment (UTC) for a table."""
     return f"{moment:%Y-%m-%d %H:%M}"
+
+
+def operator() -> tuple[str, str]:
+    """Who works on the database itself, and from where, as the audit names them: the login and the machine."""
+    return f"cli:{getpass.getuser()}", socket.gethostname()
 
 
 def _print_json(data: Any, problem: dict[str, Any] | None) -> None:

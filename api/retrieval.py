@@ -32,8 +32,8 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 @click.option(
     "--label", type=click.Choice([label.value for label in Label]), help="Search all batches: results of this label."
 )
-@click.option("--since", type=_TIME, help="Search all batches: results of then (UTC) and later.")
-@click.option("--until", type=_TIME, help="Search all batches: results before then (UTC).")
+@click.option("--from", "since", type=_TIME, help="Search all batches: results of then (UTC) and later.")
+@click.option("--to", "until", type=_TIME, help="Search all batches: results before then (UTC).")
 @json_option
 @click.pass_obj
 def results(settings: Settings, /, batch: str | None, output: Path | None, *, partial: bool, **search: Any) -> None:

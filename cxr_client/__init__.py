@@ -1,6 +1,6 @@
 """A client for the HTTP API of cxr-batch. It needs httpx and pydantic, and imports nothing else of the project."""
 
-from cxr_client.answers import Batch, Counts, Image, Limits, Ready, Refused, Result, Submitted
+from cxr_client.answers import Batch, Counts, Image, Labelled, LabelRow, Limits, Ready, Refused, Result, Submitted
 from cxr_client.client import Client
 from cxr_client.errors import (
     AnswerUnknown,
@@ -20,6 +20,8 @@ __all__ = [
     "Counts",
     "FileUnreadable",
     "Image",
+    "LabelRow",
+    "Labelled",
     "Limits",
     "NotAllowed",
     "Ready",

@@ -109,6 +109,22 @@ class Result(Answer):
     notice: str
 
 
+class LabelRow(Answer):
+    """What became of one row of ground truth: kept, of so many stored images, or why not."""
+
+    row: int
+    status: int
+    id: int | None
+    images: int
+    detail: str | None
+
+
+class Labelled(Answer):
+    kept: int
+    refused: int
+    rows: list[LabelRow]
+
+
 class Limits(Answer):
     images_per_batch: int
     bytes_per_image: int

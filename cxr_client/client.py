@@ -4,7 +4,7 @@ import math
 import os
 import secrets
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -13,9 +13,9 @@ from urllib.parse import quote
 
 from pydantic import ValidationError
 
-from cxr_client.answers import Answer, Batch, Image, Limits, Ready, Result, Submitted
+from cxr_client.answers import Answer, Batch, Image, Labelled, Limits, Ready, Result, Submitted
 from cxr_client.errors import AnswerUnknown, StillOpen
-from cxr_client.transport import OnRetry, Transport, read_json, retry_after_seconds
+from cxr_client.transport import KEY, OnRetry, Transport, read_json, retry_after_seconds
 from cxr_client.uploads import Progress, Upload
 
 File: TypeAlias = str | Path | tuple[str, str | Path]
@@ -150,6 +150,15 @@ class Client:
         """Remove the batch's images; results and audit stay."""
         return self.ask(Batch, "DELETE", _at(batch_id))
 
+    def label(self, rows: Sequence[Mapping[str, str]]) -> Labelled:
+        """Give ground truth; the answer has one row for each, kept or refused."""
+        return self.ask(Labelled, "POST", "/v1/labels", json={"labels": list(rows)})
+
+    def label_csv(self, text: str) -> Labelled:
+        """The same from CSV, whose first line names the columns."""
+        headers = {"Content-Type": "text/csv"}
+        return self.ask(Labelled, "POST", "/v1/labels", body=lambda: iter([text.encode()]), headers=headers)
+
     def limits(self) -> Limits:
         return self.ask(Limits, "GET", "/v1/limits")
 
@@ -190,7 +199,7 @@ def _named(file: File) -> tuple[str, Path]:
 
 def _once(idempotency_key: str | None = None) -> dict[str, str]:
     """What lets the server know a repeated request again."""
-    return {"Idempotency-Key": idempotency_key or secrets.token_hex(16)}
+    return {KEY: idempotency_key or secrets.token_hex(16)}
 
 
 def _longest(left: float) -> int:

@@ -14,9 +14,10 @@ class ClientError(Exception):
 
 
 class ServerAway(ClientError):
-    """No answer came: nothing listens, or the connection broke."""
+    """No answer came: nothing listens, or, where it was `reached`, the connection broke."""
 
-    def __init__(self, words: str) -> None:
+    def __init__(self, words: str, *, reached: bool) -> None:
+        self.reached = reached
         super().__init__(words, code="server_away", retryable=True)
 
 

@@ -20,6 +20,7 @@ ANSWER_SECONDS: Final = 60.0
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 _LONGEST_PAUSE_SECONDS = 8.0
 _CONFLICT = 409
+KEY: Final = "Idempotency-Key"
 _IN_FLIGHT = "idempotency_key_in_flight"  # the one conflict that goes away by itself
 _DENIED = (401, 403)
 _NOT_HERE = (408, 425, 429, 500, 502, 503, 504)  # from a proxy in between, which speaks no problem+json
@@ -66,7 +67,7 @@ class Transport:
             content = body() if body else None
             return self._sent(self._http.build_request(method, path, content=content, **request), answers)
 
-        answer = self._persisted(send)
+        answer = self._persisted(send, harmless=method != "POST" or KEY in request.get("headers", {}))
         try:
             yield answer
         except httpx.TransportError as error:
@@ -74,7 +75,8 @@ class Transport:
         finally:
             answer.close()
 
-    def _persisted(self, send: Callable[[], httpx.Response]) -> httpx.Response:
+    def _persisted(self, send: Callable[[], httpx.Response], *, harmless: bool) -> httpx.Response:
+        """`harmless` is what may arrive twice; everything else is not sent again once it reached the server."""
         pause, waited = 0.5, 0.0
         while True:
             try:
@@ -82,7 +84,8 @@ class Transport:
             except ClientError as error:
                 asked = error.retry_after_seconds if isinstance(error, ServerRefused) else None
                 seconds = asked or pause * random.uniform(0.5, 1)  # noqa: S311 - so that clients do not come together
-                if not _passes(error) or waited + seconds > self._patience_seconds:
+                lost = isinstance(error, ServerAway) and error.reached and not harmless
+                if lost or not _passes(error) or waited + seconds > self._patience_seconds:
                     raise
                 self._on_retry(error, seconds)
                 time.sleep(seconds)
@@ -100,7 +103,8 @@ class Transport:
         return answer
 
     def _away(self, error: httpx.TransportError) -> ServerAway:
-        return ServerAway(f"no answer from {self.url} ({type(error).__name__}): is it running?")
+        reached = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+        return ServerAway(f"no answer from {self.url} ({type(error).__name__}): is it running?", reached=reached)
 
 
 def read_json(answer: httpx.Response) -> Any:

@@ -22,6 +22,7 @@ import cxr
 import cxr_client
 from api import app, schemas
 from cxr_client import AnswerUnknown, Client, ClientError, FileUnreadable, NotAllowed, ServerAway, ServerRefused
+from cxr_client.answers import Answer
 from cxr_client.version import VERSION
 from db.database import Database
 from db.tables import Batch
@@ -247,6 +248,19 @@ def test_a_submission_whose_answer_was_lost_is_sent_again_and_is_one_batch(
     assert set(heard) <= {"server_away", "idempotency_key_in_flight"}
     assert len(heard) >= 2
     assert number_of_batches(alone) == before + 1
+
+
+def test_what_is_not_known_again_is_not_sent_twice(alone: Settings) -> None:
+    proxy = Forgetful(alone.port, lost=1)
+    row = {"accession": "A-1", "label": "positive", "source": "rt_pcr", "given_by": "laboratory"}
+    try:
+        with Client(f"http://127.0.0.1:{proxy.port}") as there, pytest.raises(ServerAway) as error:
+            there.label([row])
+    finally:
+        proxy.close()
+    assert error.value.reached
+    with client(alone) as there:
+        assert len(there.ask(Answer, "GET", "/v1/labels").data) == 1  # type: ignore[attr-defined]
 
 
 def test_the_same_key_makes_no_second_batch_and_another_body_is_refused(alone: Settings, pictures: list[Path]) -> None:
