@@ -24,6 +24,7 @@ from db import migrate as migrations
 from db import registry
 from db.blobs import BlobDamaged, Blobs
 from db.database import Database
+from doctor.command import doctor
 from settings import SettingInvalid, Settings
 from terminal import NOTICE, Exit, answer, fail, json_option, words
 from training import shipped
@@ -192,6 +193,7 @@ for command in (
     training.commands.evaluate,
     training.commands.models,
     completion,
+    doctor,
 ):
     main.add_command(command)
 

@@ -10,12 +10,11 @@ from api import batches, findings, health, labels, pages, problems, submissions,
 from api.looks import Looks
 from api.polling import Patience
 from api.wiring import Parts
+from cxr_client.version import VERSION
 from db import audit
 from db.blobs import Blobs
 from db.database import Database
 from settings import Settings
-
-VERSION = "0.1.0"
 
 
 def create_app(settings: Settings) -> APIFlask:

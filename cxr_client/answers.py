@@ -141,3 +141,6 @@ class Ready(Answer):
     ready: bool
     problems: list[str]
     workers: int
+    version: str | None = None
+    date: datetime | None = None
+    """The server's clock, by its header."""

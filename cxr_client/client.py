@@ -6,6 +6,7 @@ import secrets
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeAlias, TypeVar
@@ -164,7 +165,10 @@ class Client:
 
     def ready(self) -> Ready:
         """Whether the server takes images; one that says no is an answer too."""
-        return self.ask(Ready, "GET", "/readyz", answers={503})
+        with self._transport.answered("GET", "/readyz", answers={503}) as answer:
+            told, date = read_json(answer), answer.headers.get("Date")
+        ready = _read(Ready, told)
+        return ready.model_copy(update={"date": parsedate_to_datetime(date)}) if date else ready
 
     def ask(self, kind: type[_Kind], method: str, path: str, **request: Any) -> _Kind:
         """Any other call: what it answers, as `kind`. `request` is what httpx takes: params, json, headers."""
