@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 from apiflask import APIFlask
 from flask import Response, request
 
-from api import batches, findings, health, pages, problems, submissions
+from api import batches, drafts, findings, health, once, pages, problems, submissions
 from api.polling import Patience
 from api.wiring import Parts
 from db.blobs import Blobs
@@ -35,8 +35,9 @@ def create_app(settings: Settings) -> APIFlask:
     problems.register(app)
     app.before_request(_refuse_other_sites)
     app.after_request(_keep_out_of_caches)
-    for module in (submissions, batches, findings, health, pages):
+    for module in (submissions, drafts, batches, findings, health, pages):
         app.register_blueprint(module.blueprint)
+    once.guard(app)
     app.spec_processor(_describe_upload)
     return app
 
