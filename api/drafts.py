@@ -8,12 +8,12 @@ from apiflask import APIBlueprint
 from flask import Response, current_app, request, url_for
 from pydantic import BaseModel, Field, ValidationError
 
-from api import uploads
+from api import bodies, uploads
 from api.acceptance import accepted, check_kept, model_needed
 from api.batches import changing
 from api.problems import Problem, disk_watched
 from api.schemas import BatchAnswer, ImageAnswer, SubmittedAnswer
-from api.wiring import Parts, parts
+from api.wiring import Parts, parts, who
 from db import batches, drafts
 from db.drafts import Room
 from db.tables import Batch, Lane
@@ -34,7 +34,7 @@ class Draft(BaseModel, extra="forbid"):
 def begin(lane: Lane, *, synthetic: bool) -> Any:
     """Open the draft that the request's JSON describes: 201."""
     try:
-        asked = Draft.model_validate_json(request.get_data())
+        asked = Draft.model_validate_json(bodies.whole())
     except ValidationError as error:
         words = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
         raise Problem(422, "invalid_request", words) from error
@@ -43,7 +43,7 @@ def begin(lane: Lane, *, synthetic: bool) -> Any:
         batch = drafts.begin(
             session,
             lane=asked.lane or lane,
-            actor="api",
+            actor=who(),
             synthetic=synthetic if asked.synthetic is None else asked.synthetic,
             announced=asked.total,
             expire_seconds=own.settings.expire_hours * 3600,
@@ -68,7 +68,7 @@ def put(batch_id: str, custom_id: str) -> tuple[ImageAnswer, int]:
         item = uploads.receive_one(request, custom_id, own.blobs, delivery, own.settings)
         delivery.settle()
         with changing(batch_id) as (session, batch), _draft():
-            new = drafts.put(session, batch, item, actor="api", room=_room(own),
+            new = drafts.put(session, batch, item, actor=who(), room=_room(own),
                              expire_seconds=own.settings.expire_hours * 3600)  # fmt: skip
             check_kept(own, [item])
             line = next(batches.lines(session, batch_id, custom_id=custom_id))
@@ -82,7 +82,7 @@ def submit(batch_id: str) -> Response:
     own = parts()
     with model_needed(), changing(batch_id) as (session, batch), _draft():
         lane = Lane(batch.lane)
-        moved = drafts.submit(session, batch, actor="api", expire_seconds=own.settings.expire_hours * 3600)
+        moved = drafts.submit(session, batch, actor=who(), expire_seconds=own.settings.expire_hours * 3600)
     own.tickets.ring(lane, moved)
     current_app.logger.info("accepted %s with %d images", batch_id, batch.total)
     return accepted(batch_id)

@@ -16,6 +16,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.orm import Session
 
+from api import bodies
 from api.problems import Problem
 from api.wiring import parts
 from db import idempotency
@@ -87,7 +88,7 @@ def _guarded(view: Callable[..., Any]) -> Callable[..., Any]:
             g.once = mine = _Request(key)
             try:
                 if not (streams and request.mimetype in _STREAMED):
-                    said(request.query_string.decode(errors="replace"), request.get_data().hex())
+                    said(request.query_string.decode(errors="replace"), bodies.whole().hex())
                 response: Response = current_app.make_response(view(**arguments))
             except Problem as problem:
                 _forget(mine, problem.status)

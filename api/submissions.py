@@ -12,7 +12,7 @@ from api.acceptance import accepted, check_kept, model_needed
 from api.batches import Query
 from api.problems import disk_watched
 from api.schemas import SubmittedAnswer
-from api.wiring import Parts, parts
+from api.wiring import Parts, parts, who
 from db import batches, idempotency
 from db.batches import Item
 from db.blobs import Delivery
@@ -50,7 +50,7 @@ def _kept(own: Parts, delivery: Delivery, items: Sequence[Item], query: SubmitQu
     seconds = own.settings.expire_hours * 3600
     with own.database.write() as session:
         batch_id = batches.add(
-            session, items, lane=query.lane, actor="api", synthetic=query.synthetic, expire_seconds=seconds
+            session, items, lane=query.lane, actor=who(), synthetic=query.synthetic, expire_seconds=seconds
         ).id
         once.about(batch_id)
         check_kept(own, items)

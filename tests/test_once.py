@@ -1,6 +1,7 @@
 """`Idempotency-Key` on every POST: done once, answered again."""
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -104,3 +105,12 @@ def test_another_server_that_is_faster_wins(api: Api, monkeypatch: pytest.Monkey
     answer = opened(api, "k1")
     assert (answer.status_code, answer.json["code"]) == (409, "idempotency_key_in_flight")
     assert rows(api) == 0
+
+
+def test_a_body_that_is_no_file_is_not_read_without_end(api: Api) -> None:
+    def endless() -> Iterator[bytes]:
+        while True:
+            yield bytes(1 << 20)
+
+    answer = api.post(endless(), "application/json", HTTP_IDEMPOTENCY_KEY="k1")
+    assert (answer.status_code, answer.get_json()["code"]) == (413, "too_large")
