@@ -2,6 +2,7 @@
 
 from cxr_client.answers import Batch, Counts, Image, Labelled, LabelRow, Limits, Ready, Refused, Result, Submitted
 from cxr_client.client import Client
+from cxr_client.drafts import Draft
 from cxr_client.errors import (
     AnswerUnknown,
     ClientError,
@@ -18,6 +19,7 @@ __all__ = [
     "Client",
     "ClientError",
     "Counts",
+    "Draft",
     "FileUnreadable",
     "Image",
     "LabelRow",

@@ -1,9 +1,11 @@
 """What the server answers, typed and frozen. Fields that a newer server adds are kept, and break nothing."""
 
 from datetime import datetime
-from typing import Final
+from typing import Any, Final, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from cxr_client.errors import AnswerUnknown
 
 OPEN: Final = frozenset({"receiving", "processing", "cancelling"})
 """States of a batch that has not ended."""
@@ -18,6 +20,7 @@ class Answer(BaseModel):
 class Counts(Answer):
     """Images by state; they add up to the batch's total."""
 
+    received: int
     queued: int
     leased: int
     classified: int
@@ -32,9 +35,10 @@ class Batch(Answer):
     lane: str
     state: str
     outcome: str | None
-    model_version: str
+    model_version: str | None
     synthetic: bool
     total: int
+    announced: int | None
     counts: Counts
     progress: float
     submitted_at: datetime
@@ -144,3 +148,23 @@ class Ready(Answer):
     version: str | None = None
     date: datetime | None = None
     """The server's clock, by its header."""
+
+
+Kind = TypeVar("Kind", bound=Answer)
+
+
+def read(kind: type[Kind], told: Any) -> Kind:
+    """What was told, as `kind`, or AnswerUnknown."""
+    try:
+        return kind.model_validate(told)
+    except ValidationError as error:
+        fields = ", ".join(sorted({".".join(map(str, one["loc"])) for one in error.errors()}))
+        raise AnswerUnknown(f"the answer is no {kind.__name__} ({fields}): do server and client fit?") from error
+
+
+def data(told: Any) -> list[Any]:
+    """The entries of a page, or AnswerUnknown."""
+    found = told.get("data") if isinstance(told, dict) else None
+    if not isinstance(found, list):
+        raise AnswerUnknown("the answer holds no list: do server and client fit?")
+    return found

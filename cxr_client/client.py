@@ -2,20 +2,18 @@
 
 import math
 import os
-import secrets
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeAlias, TypeVar
+from typing import Any, Self, TypeAlias
 from urllib.parse import quote
 
-from pydantic import ValidationError
-
-from cxr_client.answers import Answer, Batch, Image, Labelled, Limits, Ready, Result, Submitted
-from cxr_client.errors import AnswerUnknown, StillOpen
+from cxr_client.answers import Batch, Image, Kind, Labelled, Limits, Ready, Result, Submitted, data, read
+from cxr_client.drafts import Draft, at
+from cxr_client.errors import StillOpen
 from cxr_client.transport import KEY, OnRetry, Transport, read_json, retry_after_seconds
 from cxr_client.uploads import Progress, Upload
 
@@ -26,7 +24,6 @@ _WAIT_SECONDS = 20
 _RECEIVED_SECONDS = 600.0  # the server reads, checks and keeps 5 GiB before it answers
 _NOT_MODIFIED = 304
 _PAGE = 1000
-_Kind = TypeVar("_Kind", bound=Answer)
 
 
 class Client:
@@ -66,20 +63,27 @@ class Client:
             "POST",
             "/v1/batches",
             params={"lane": "urgent" if urgent else "routine", "synthetic": synthetic},
-            headers=_once(idempotency_key) | upload.headers,
+            headers=upload.headers | ({KEY: idempotency_key} if idempotency_key else {}),
             body=upload.body,
             timeout=_RECEIVED_SECONDS,
         )
-        return _read(Submitted, told)
+        return read(Submitted, told)
 
     def batch(self, batch_id: str) -> Batch:
         """Where it stands."""
-        return self.ask(Batch, "GET", _at(batch_id))
+        return self.ask(Batch, "GET", at(batch_id))
 
     def batches(self, *, limit: int = 20) -> list[Batch]:
         """The newest ones, newest first."""
         told = self._transport.json("GET", "/v1/batches", params={"limit": limit})
-        return [_read(Batch, one) for one in _data(told)]
+        return [read(Batch, one) for one in data(told)]
+
+    def draft(self, *, total: int | None = None, urgent: bool = False, synthetic: bool = False) -> Draft:
+        """Open a batch that is filled image by image; `total` keeps an incomplete one from being submitted."""
+        asked = {"lane": "urgent" if urgent else "routine", "synthetic": synthetic} | (
+            {"total": total} if total else {}
+        )
+        return Draft(self._transport, self.ask(Batch, "POST", "/v1/batches", json=asked).id)
 
     def follow(self, batch_id: str, *, seconds: float | None = None) -> Iterator[Batch]:
         """Yield the batch at once and whenever it changed, until it has ended; the last one yielded has.
@@ -89,8 +93,8 @@ class Client:
         end = math.inf if seconds is None else time.monotonic() + seconds
         headers: dict[str, str] = {}
         while True:
-            with self._transport.answered("GET", _at(batch_id), headers=headers) as answer:
-                batch = None if answer.status_code == _NOT_MODIFIED else _read(Batch, read_json(answer))
+            with self._transport.answered("GET", at(batch_id), headers=headers) as answer:
+                batch = None if answer.status_code == _NOT_MODIFIED else read(Batch, read_json(answer))
                 waited = "Preference-Applied" in answer.headers or not headers
                 pause = retry_after_seconds(answer) or 1.0
             if batch:
@@ -111,14 +115,14 @@ class Client:
 
     def images(self, batch_id: str, *, state: str | None = None) -> Iterator[Image]:
         """Every image of the batch, in the order of submission, page by page."""
-        return self._pages(Image, f"{_at(batch_id)}/images", {"state": state})
+        return self._pages(Image, f"{at(batch_id)}/images", {"state": state})
 
     def image(self, batch_id: str, custom_id: str) -> Image:
-        return self.ask(Image, "GET", f"{_at(batch_id)}/images/{quote(custom_id)}")
+        return self.ask(Image, "GET", f"{at(batch_id)}/images/{quote(custom_id)}")
 
     def export(self, batch_id: str, form: str = "csv", *, partial: bool = False) -> Iterator[bytes]:
         """Yield the batch's results as `csv`, `ndjson` or `json`, piece by piece."""
-        path, params = f"{_at(batch_id)}/results.{quote(form)}", {"partial": partial}
+        path, params = f"{at(batch_id)}/results.{quote(form)}", {"partial": partial}
         with self._transport.answered("GET", path, params=params) as answer:
             yield from answer.iter_bytes()
 
@@ -141,15 +145,15 @@ class Client:
 
     def cancel(self, batch_id: str) -> Batch:
         """Stop what has not begun."""
-        return self.ask(Batch, "POST", f"{_at(batch_id)}/cancel", headers=_once())
+        return self.ask(Batch, "POST", f"{at(batch_id)}/cancel")
 
     def retry(self, batch_id: str) -> Batch:
         """Queue again what was quarantined, cancelled or expired."""
-        return self.ask(Batch, "POST", f"{_at(batch_id)}/retry", headers=_once())
+        return self.ask(Batch, "POST", f"{at(batch_id)}/retry")
 
     def purge(self, batch_id: str) -> Batch:
         """Remove the batch's images; results and audit stay."""
-        return self.ask(Batch, "DELETE", _at(batch_id))
+        return self.ask(Batch, "DELETE", at(batch_id))
 
     def label(self, rows: Sequence[Mapping[str, str]]) -> Labelled:
         """Give ground truth; the answer has one row for each, kept or refused."""
@@ -167,18 +171,18 @@ class Client:
         """Whether the server takes images; one that says no is an answer too."""
         with self._transport.answered("GET", "/readyz", answers={503}) as answer:
             told, date = read_json(answer), answer.headers.get("Date")
-        ready = _read(Ready, told)
+        ready = read(Ready, told)
         return ready.model_copy(update={"date": parsedate_to_datetime(date)}) if date else ready
 
-    def ask(self, kind: type[_Kind], method: str, path: str, **request: Any) -> _Kind:
+    def ask(self, kind: type[Kind], method: str, path: str, **request: Any) -> Kind:
         """Any other call: what it answers, as `kind`. `request` is what httpx takes: params, json, headers."""
-        return _read(kind, self._transport.json(method, path, **request))
+        return read(kind, self._transport.json(method, path, **request))
 
-    def _pages(self, kind: type[_Kind], path: str, params: Mapping[str, str | None]) -> Iterator[_Kind]:
+    def _pages(self, kind: type[Kind], path: str, params: Mapping[str, str | None]) -> Iterator[Kind]:
         given = {name: value for name, value in params.items() if value is not None} | {"limit": str(_PAGE)}
         while True:
             told = self._transport.json("GET", path, params=given)
-            yield from (_read(kind, one) for one in _data(told))
+            yield from (read(kind, one) for one in data(told))
             if not told.get("has_more"):
                 return
             given["after"] = str(told["after"])
@@ -192,34 +196,10 @@ class Client:
         self._transport.close()
 
 
-def _at(batch_id: str) -> str:
-    return f"/v1/batches/{quote(batch_id, safe='')}"
-
-
 def _named(file: File) -> tuple[str, Path]:
     custom_id, path = file if isinstance(file, tuple) else (str(file), file)
     return custom_id, Path(path)
 
 
-def _once(idempotency_key: str | None = None) -> dict[str, str]:
-    """What lets the server know a repeated request again."""
-    return {KEY: idempotency_key or secrets.token_hex(16)}
-
-
 def _longest(left: float) -> int:
     return max(1, math.ceil(min(left, _WAIT_SECONDS)))
-
-
-def _data(told: Any) -> list[Any]:
-    found = told.get("data") if isinstance(told, dict) else None
-    if not isinstance(found, list):
-        raise AnswerUnknown("the answer holds no list: do server and client fit?")
-    return found
-
-
-def _read(kind: type[_Kind], told: Any) -> _Kind:
-    try:
-        return kind.model_validate(told)
-    except ValidationError as error:
-        fields = ", ".join(sorted({".".join(map(str, one["loc"])) for one in error.errors()}))
-        raise AnswerUnknown(f"the answer is no {kind.__name__} ({fields}): do server and client fit?") from error

@@ -14,10 +14,9 @@ class ClientError(Exception):
 
 
 class ServerAway(ClientError):
-    """No answer came: nothing listens, or, where it was `reached`, the connection broke."""
+    """No answer came: nothing listens, or the connection broke."""
 
-    def __init__(self, words: str, *, reached: bool) -> None:
-        self.reached = reached
+    def __init__(self, words: str) -> None:
         super().__init__(words, code="server_away", retryable=True)
 
 

@@ -1,6 +1,7 @@
 """Requests to one server: the key in its header, problems as exceptions, and what may pass is tried again."""
 
 import random
+import secrets
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -62,12 +63,14 @@ class Transport:
 
         Raises ClientError. An answer that began is not asked for again.
         """
+        if method == "POST":  # so that it happens once, however often it is sent
+            request["headers"] = {KEY: secrets.token_hex(16)} | request.get("headers", {})
 
         def send() -> httpx.Response:
             content = body() if body else None
             return self._sent(self._http.build_request(method, path, content=content, **request), answers)
 
-        answer = self._persisted(send, harmless=method != "POST" or KEY in request.get("headers", {}))
+        answer = self._persisted(send)
         try:
             yield answer
         except httpx.TransportError as error:
@@ -75,8 +78,7 @@ class Transport:
         finally:
             answer.close()
 
-    def _persisted(self, send: Callable[[], httpx.Response], *, harmless: bool) -> httpx.Response:
-        """`harmless` is what may arrive twice; everything else is not sent again once it reached the server."""
+    def _persisted(self, send: Callable[[], httpx.Response]) -> httpx.Response:
         pause, waited = 0.5, 0.0
         while True:
             try:
@@ -84,8 +86,7 @@ class Transport:
             except ClientError as error:
                 asked = error.retry_after_seconds if isinstance(error, ServerRefused) else None
                 seconds = asked or pause * random.uniform(0.5, 1)  # noqa: S311 - so that clients do not come together
-                lost = isinstance(error, ServerAway) and error.reached and not harmless
-                if lost or not _passes(error) or waited + seconds > self._patience_seconds:
+                if not _passes(error) or waited + seconds > self._patience_seconds:
                     raise
                 self._on_retry(error, seconds)
                 time.sleep(seconds)
@@ -103,8 +104,7 @@ class Transport:
         return answer
 
     def _away(self, error: httpx.TransportError) -> ServerAway:
-        reached = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
-        return ServerAway(f"no answer from {self.url} ({type(error).__name__}): is it running?", reached=reached)
+        return ServerAway(f"no answer from {self.url} ({type(error).__name__}): is it running?")
 
 
 def read_json(answer: httpx.Response) -> Any:

@@ -20,7 +20,7 @@ class Upload:
     def __init__(self, files: Sequence[tuple[str, Path]], on_progress: Progress) -> None:
         boundary = secrets.token_hex(16)
         self._on_progress = on_progress
-        self._parts = [(_header(boundary, custom_id), path, _size(path)) for custom_id, path in files]
+        self._parts = [(_header(boundary, custom_id), path, size_of(path)) for custom_id, path in files]
         self._end = f"--{boundary}--\r\n".encode()
         self._total = sum(size for _, _, size in self._parts)
         framing = sum(len(header) + 2 for header, _, _ in self._parts) + len(self._end)
@@ -35,7 +35,7 @@ class Upload:
         self._on_progress(0, self._total)
         for header, path, size in self._parts:
             yield header
-            for chunk in _exactly(path, size):
+            for chunk in pieces(path, size):
                 yield chunk
                 sent += len(chunk)
                 self._on_progress(sent, self._total)
@@ -52,14 +52,15 @@ def _header(boundary: str, custom_id: str) -> bytes:
     )  # a name that is no UTF-8 goes as the bytes that it is, for the server to judge
 
 
-def _size(path: Path) -> int:
+def size_of(path: Path) -> int:
+    """Its bytes, or FileUnreadable."""
     try:
         return path.stat().st_size
     except OSError as error:
         raise FileUnreadable(f"{path}: {error.strerror}") from error
 
 
-def _exactly(path: Path, size: int) -> Iterator[bytes]:
+def pieces(path: Path, size: int) -> Iterator[bytes]:
     """As many bytes as were promised: what was appended meanwhile stays out, what is missing is an error."""
     try:
         with path.open("rb") as file:
