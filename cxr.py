@@ -14,6 +14,7 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 
 import api.audit_commands
 import api.commands
+import api.draft_commands
 import api.folders
 import api.labelling
 import api.retrieval
@@ -186,8 +187,11 @@ for command in (
     api.retrieval.results,
     api.retrieval.images,
     api.retrieval.result,
+    api.retrieval.history,
     api.retrieval.limits,
     api.labelling.label,
+    api.labelling.labels,
+    api.draft_commands.draft,
     training.commands.classify,
     training.commands.train,
     training.commands.evaluate,

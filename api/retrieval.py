@@ -1,4 +1,4 @@
-"""The commands that fetch: results, images, result, limits."""
+"""The commands that fetch: results, images, result, history, limits."""
 
 import csv
 import io
@@ -82,6 +82,25 @@ def result(settings: Settings, result: str) -> None:
 
     def show() -> None:
         _show_fields(plain_data(found))
+        words.print(NOTICE, style="yellow")
+
+    answer(plain_data(found), show)
+
+
+@click.command()
+@click.argument("result")
+@json_option
+@click.pass_obj
+def history(settings: Settings, result: str) -> None:
+    """Show the life of one result, from its submission to the last look at it."""
+    with connected(settings) as client:
+        found = client.history(result)
+
+    def show() -> None:
+        shown = table("at (UTC)", "what", "who", "from", whole={"at (UTC)", "what"})
+        for step in found.steps:
+            shown.add_row(f"{step.at:%Y-%m-%d %H:%M:%S}", step.action, plain(step.actor), step.origin or "")
+        answers.print(shown)
         words.print(NOTICE, style="yellow")
 
     answer(plain_data(found), show)

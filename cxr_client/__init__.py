@@ -1,6 +1,20 @@
 """A client for the HTTP API of cxr-batch. It needs httpx and pydantic, and imports nothing else of the project."""
 
-from cxr_client.answers import Batch, Counts, Image, Labelled, LabelRow, Limits, Ready, Refused, Result, Submitted
+from cxr_client.answers import (
+    Batch,
+    Counts,
+    History,
+    Image,
+    Label,
+    Labelled,
+    LabelRow,
+    Limits,
+    Ready,
+    Refused,
+    Result,
+    Step,
+    Submitted,
+)
 from cxr_client.client import Client
 from cxr_client.drafts import Draft
 from cxr_client.errors import (
@@ -21,7 +35,9 @@ __all__ = [
     "Counts",
     "Draft",
     "FileUnreadable",
+    "History",
     "Image",
+    "Label",
     "LabelRow",
     "Labelled",
     "Limits",
@@ -31,6 +47,7 @@ __all__ = [
     "Result",
     "ServerAway",
     "ServerRefused",
+    "Step",
     "StillOpen",
     "Submitted",
 ]

@@ -113,6 +113,39 @@ class Result(Answer):
     notice: str
 
 
+class Step(Answer):
+    """Something that happened to a result; `seq` is the audit's row that tells it."""
+
+    at: datetime
+    action: str
+    actor: str
+    origin: str | None
+    detail: dict[str, Any]
+    seq: int
+
+
+class History(Answer):
+    """The life of one result, oldest step first."""
+
+    result: Result
+    steps: list[Step]
+
+
+class Label(Answer):
+    """One label of ground truth; `patient` is the SHA-256 of a pseudonym."""
+
+    id: int
+    accession: str | None
+    image_sha256: str | None
+    label: str
+    source: str
+    given_by: str
+    patient: str | None
+    found_at: datetime | None
+    actor: str
+    created_at: datetime
+
+
 class LabelRow(Answer):
     """What became of one row of ground truth: kept, of so many stored images, or why not."""
 

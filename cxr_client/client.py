@@ -11,7 +11,20 @@ from types import TracebackType
 from typing import Any, Self, TypeAlias
 from urllib.parse import quote
 
-from cxr_client.answers import Batch, Image, Kind, Labelled, Limits, Ready, Result, Submitted, data, read
+from cxr_client.answers import (
+    Batch,
+    History,
+    Image,
+    Kind,
+    Label,
+    Labelled,
+    Limits,
+    Ready,
+    Result,
+    Submitted,
+    data,
+    read,
+)
 from cxr_client.drafts import Draft, at
 from cxr_client.errors import StillOpen
 from cxr_client.transport import KEY, OnRetry, Transport, read_json, retry_after_seconds
@@ -83,7 +96,11 @@ class Client:
         asked = {"lane": "urgent" if urgent else "routine", "synthetic": synthetic} | (
             {"total": total} if total else {}
         )
-        return Draft(self._transport, self.ask(Batch, "POST", "/v1/batches", json=asked).id)
+        return self.draft_of(self.ask(Batch, "POST", "/v1/batches", json=asked).id)
+
+    def draft_of(self, batch_id: str) -> Draft:
+        """The draft that is open under this id."""
+        return Draft(self._transport, batch_id)
 
     def follow(self, batch_id: str, *, seconds: float | None = None) -> Iterator[Batch]:
         """Yield the batch at once and whenever it changed, until it has ended; the last one yielded has.
@@ -115,7 +132,7 @@ class Client:
 
     def images(self, batch_id: str, *, state: str | None = None) -> Iterator[Image]:
         """Every image of the batch, in the order of submission, page by page."""
-        return self._pages(Image, f"{at(batch_id)}/images", {"state": state})
+        return self.pages(Image, f"{at(batch_id)}/images", {"state": state})
 
     def image(self, batch_id: str, custom_id: str) -> Image:
         return self.ask(Image, "GET", f"{at(batch_id)}/images/{quote(custom_id)}")
@@ -138,10 +155,14 @@ class Client:
         """Search the results of all batches, newest first, page by page. The times need a zone."""
         params = {"accession": accession, "model": model, "label": label}
         params["from"], params["to"] = (moment.isoformat() if moment else None for moment in (since, until))
-        return self._pages(Result, "/v1/results", params)
+        return self.pages(Result, "/v1/results", params)
 
     def result(self, result_id: str) -> Result:
         return self.ask(Result, "GET", f"/v1/results/{quote(result_id, safe='')}")
+
+    def history(self, result_id: str) -> History:
+        """The life of one result, from its submission to the last look at it."""
+        return self.ask(History, "GET", f"/v1/results/{quote(result_id, safe='')}/history")
 
     def cancel(self, batch_id: str) -> Batch:
         """Stop what has not begun."""
@@ -164,6 +185,10 @@ class Client:
         headers = {"Content-Type": "text/csv"}
         return self.ask(Labelled, "POST", "/v1/labels", body=lambda: iter([text.encode()]), headers=headers)
 
+    def labels(self, *, accession: str | None = None, image_sha256: str | None = None) -> Iterator[Label]:
+        """The labels that were given, newest first."""
+        return self.pages(Label, "/v1/labels", {"accession": accession, "image_sha256": image_sha256})
+
     def limits(self) -> Limits:
         return self.ask(Limits, "GET", "/v1/limits")
 
@@ -178,7 +203,8 @@ class Client:
         """Any other call: what it answers, as `kind`. `request` is what httpx takes: params, json, headers."""
         return read(kind, self._transport.json(method, path, **request))
 
-    def _pages(self, kind: type[Kind], path: str, params: Mapping[str, str | None]) -> Iterator[Kind]:
+    def pages(self, kind: type[Kind], path: str, params: Mapping[str, str | None]) -> Iterator[Kind]:
+        """Every entry of any call that answers in pages."""
         given = {name: value for name, value in params.items() if value is not None} | {"limit": str(_PAGE)}
         while True:
             told = self._transport.json("GET", path, params=given)

@@ -104,6 +104,29 @@ def test_a_search_is_csv_that_no_spreadsheet_runs(run: Run, service: Service, ba
     assert list(csv.DictReader(run("results", "--to", "2020-01-01").stdout.splitlines())) == []
 
 
+def test_a_draft_is_opened_filled_twice_and_submitted(run: Run, tmp_path: Path) -> None:
+    first, second = phantoms.write(tmp_path, count=2, seed=4)
+    opened = run("draft", "open", "--total", 2, "--synthetic").stdout.strip()
+    assert len(spoken(run("draft", "put", opened, first, "--json"))) == 1
+    assert run("draft", "submit", opened).returncode == Exit.AWAY  # it is not complete yet
+    assert "2 images are in" in run("draft", "put", opened, first, second).stdout
+    assert run("draft", "submit", opened).stdout.strip() == opened
+    assert spoken(run("status", opened, "--json"))["total"] == 2
+
+
+def test_a_result_tells_its_life_and_its_labels(run: Run, batch: str) -> None:
+    image = spoken(run("images", batch, "--json"))[0]
+    told = spoken(run("history", image["result_id"], "--json"))
+    assert [step["action"] for step in told["steps"]][:3] == ["batch.submitted", "image.claimed", "image.classified"]
+    assert "image.classified" in run("history", image["result_id"]).stdout
+    assert (
+        run("label", "positive", "--image", image["sha256"], "--source", "rt-pcr", "--by", "laboratory").returncode == 0
+    )
+    (label,) = spoken(run("labels", "--image", image["sha256"], "--json"))
+    assert (label["label"], label["given_by"]) == ("positive", "laboratory")
+    assert image["sha256"][:16] in run("labels").stdout
+
+
 # Exit statuses
 
 
