@@ -13,7 +13,9 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 
 import api.commands
 import api.labelling
+import api.succession
 import training.commands
+import training.judging
 import up
 from db import audit as chain
 from db import migrate as migrations
@@ -192,10 +194,13 @@ for command in (
     api.commands.retry,
     api.commands.purge,
     api.labelling.label,
+    api.succession.promote,
+    api.succession.rollback,
     training.commands.classify,
     training.commands.train,
     training.commands.evaluate,
     training.commands.models,
+    training.judging.judge,
 ):
     main.add_command(command)
 

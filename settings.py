@@ -62,6 +62,9 @@ class Settings:
         least=1,
         most=8760,
     )
+    training_data: Path = _setting(
+        "CXR_TRAINING_DATA", Path(), "Folder of radiographs with masks that candidates are judged and trained on"
+    )
     api_threads: int = _setting("CXR_API_THREADS", 8, "Requests that the API serves at once", least=1)
     max_images: int = _setting("CXR_MAX_IMAGES", 5_000, "Images in one batch", least=1)
     max_image_bytes: int = _setting("CXR_MAX_IMAGE_BYTES", 50_000_000, "Bytes of one image", least=1)
@@ -89,7 +92,8 @@ class Settings:
 
     def environment(self) -> dict[str, str]:
         """The same settings as environment variables, for a child process."""
-        return {spec.metadata["name"]: str(getattr(self, spec.name)) for spec in fields(self)}
+        values = {spec.metadata["name"]: getattr(self, spec.name) for spec in fields(self)}
+        return {name: "" if value == Path() else str(value) for name, value in values.items()}
 
 
 def _parse(metadata: Mapping[str, Any], default: object, text: str) -> object:

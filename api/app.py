@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 from apiflask import APIFlask
 from flask import Response, request
 
-from api import batches, findings, health, labels, pages, problems, submissions
+from api import batches, findings, health, labels, models, pages, problems, submissions
 from api.polling import Patience
 from api.wiring import Parts
 from db.blobs import Blobs
@@ -35,7 +35,7 @@ def create_app(settings: Settings) -> APIFlask:
     problems.register(app)
     app.before_request(_refuse_other_sites)
     app.after_request(_keep_out_of_caches)
-    for module in (submissions, batches, findings, labels, health, pages):
+    for module in (submissions, batches, findings, labels, models, health, pages):
         app.register_blueprint(module.blueprint)
     app.spec_processor(_describe_bodies)
     return app

@@ -111,6 +111,18 @@ class Client:
         """The same from CSV, whose first line names the columns."""
         return self._json("POST", "/v1/labels", content=text.encode(), headers={"Content-Type": "text/csv"})
 
+    def models(self) -> dict[str, Any]:
+        """The registered versions, and the last change of champion that was asked for."""
+        return self._json("GET", "/v1/models")
+
+    def promote(self, version: str, *, who: str, reason: str) -> dict[str, Any]:
+        """Let the version become champion once a worker has tried it."""
+        return self._json("POST", f"/v1/models/{version}/promote", json={"who": who, "reason": reason})
+
+    def roll_back(self, version: str, *, who: str, reason: str) -> dict[str, Any]:
+        """Make the one champion again that `version` replaced."""
+        return self._json("POST", f"/v1/models/{version}/rollback", json={"who": who, "reason": reason})
+
     def ready(self) -> bool:
         try:
             return self._http.get("/readyz", timeout=5).is_success

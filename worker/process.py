@@ -24,7 +24,7 @@ from worker import device, schedule
 from worker.decoders import Decoders
 from worker.posts import Posts
 from worker.sweeper import Sweeper
-from worker.tickets import SCHEDULE_QUEUE, WORK, Tickets, celery_app
+from worker.tickets import SCHEDULE_QUEUE, SUCCESSION, WORK, Tickets, celery_app
 
 log = logging.getLogger(__name__)
 
@@ -47,11 +47,14 @@ def run(settings: Settings) -> None:
         device_name = device.prepare()
         from worker.line import Line  # noqa: PLC0415 - loads TensorFlow, which the device must precede
         from worker.models import Models  # noqa: PLC0415
+        from worker.succession import Succession  # noqa: PLC0415
 
         models = Models(database, blobs, batch_size=settings.batch_size)
         line = Line(database, blobs, models, decoders, settings, worker=name)
         stopping = threading.Event()
         _register_work(app, line.work, stopping)
+        succession = Succession(database, models, worker=name)
+        app.task(name=SUCCESSION)(succession.look_again)
         with database.read() as session:
             champion = registry.champion(session).version
         line.warm_up(champion)
@@ -65,6 +68,7 @@ def run(settings: Settings) -> None:
             problem=lambda: line.problem,
             hangs=line.hangs,
             pace=line.pace,
+            also=succession.look_again,
         )
         sweeper.start()
         log.info("worker %s is ready: %s", name, line.problem or champion)

@@ -14,6 +14,7 @@ from settings import Settings
 log = logging.getLogger(__name__)
 
 WORK = "cxr.work"
+SUCCESSION = "cxr.succession"
 SCHEDULE_QUEUE = "schedule"
 
 # A worker that takes a ticket works until its lane is empty, so more would only be answered with "nothing left".
@@ -87,13 +88,22 @@ class Tickets:
             return
         self._publish(lane, wanted - present)
 
+    def ring_succession(self) -> None:
+        """Tell a worker at once that a version waits to become champion; the sweeps look for it too."""
+        self._send(SUCCESSION, SCHEDULE_QUEUE)
+
     def _wanted(self, images: int) -> int:
         return min(-(-images // self._batch_size), _MOST)
 
     def _publish(self, lane: Lane, number: int) -> None:
         for _ in range(number):
-            try:
-                self._app.send_task(WORK, queue=lane, retry=False)
-            except (OperationalError, redis.RedisError, OSError) as error:
-                log.warning("no ticket for %s, the sweeper will ring: %s", lane, type(error).__name__)
+            if not self._send(WORK, lane):
                 return
+
+    def _send(self, task: str, queue: str) -> bool:
+        try:
+            self._app.send_task(task, queue=queue, retry=False)
+        except (OperationalError, redis.RedisError, OSError) as error:
+            log.warning("no ticket for %s, the sweeper will ring: %s", queue, type(error).__name__)
+            return False
+        return True
