@@ -6,9 +6,11 @@ from urllib.parse import urlsplit
 from apiflask import APIFlask
 from flask import Response, request
 
-from api import batches, findings, health, labels, models, pages, problems, submissions
+from api import batches, findings, health, labels, models, pages, problems, submissions, trail
+from api.looks import Looks
 from api.polling import Patience
 from api.wiring import Parts
+from db import audit
 from db.blobs import Blobs
 from db.database import Database
 from settings import Settings
@@ -25,20 +27,33 @@ def create_app(settings: Settings) -> APIFlask:
     app.config["DESCRIPTION"] = "Batches of chest X-rays, classified. Research software, not a medical device."
     app.config["MAX_FORM_MEMORY_SIZE"] = 0  # bodies are streamed by api.uploads, never parsed by Flask
     app.json.sort_keys = False  # type: ignore[attr-defined]
+    database = Database(settings.database_url)
     app.extensions["cxr"] = Parts(
         settings=settings,
-        database=Database(settings.database_url),
+        database=database,
         blobs=Blobs(settings.blobs),
         tickets=Tickets(celery_app(settings), batch_size=settings.batch_size),
         patience=Patience(settings.api_threads // 2),
+        looks=Looks(database),
     )
     problems.register(app)
+    app.before_request(_note_origin)
+    app.teardown_request(_forget_origin)
     app.before_request(_refuse_other_sites)
     app.after_request(_keep_out_of_caches)
-    for module in (submissions, batches, findings, labels, models, health, pages):
+    for module in (submissions, batches, findings, labels, models, trail, health, pages):
         app.register_blueprint(module.blueprint)
     app.spec_processor(_describe_bodies)
     return app
+
+
+def _note_origin() -> None:
+    """What this request does is written down with its address."""
+    audit.ORIGIN.set(request.remote_addr)
+
+
+def _forget_origin(_error: BaseException | None) -> None:
+    audit.ORIGIN.set(None)
 
 
 def _refuse_other_sites() -> None:

@@ -13,7 +13,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from api.batches import Query
 from api.problems import Problem
-from api.wiring import parts
+from api.wiring import parts, who
 from db import labels
 from db.labels import Given, GroundTruth, Kept, Source, Truth
 
@@ -109,7 +109,7 @@ def give() -> LabelsAnswer:
         raise Problem(422, "labels_count", f"Give 1 to {_MOST_ROWS} labels; there are {len(rows)}.")
     checked = [_checked(row) for row in rows]
     with parts().database.write() as session:
-        kept = iter(labels.give(session, [one for one in checked if isinstance(one, Given)], actor="api"))
+        kept = iter(labels.give(session, [one for one in checked if isinstance(one, Given)], actor=who()))
         answers = [
             _answer(number, next(kept) if isinstance(one, Given) else one)
             for number, one in enumerate(checked, start=1)

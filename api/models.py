@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field, StringConstraints
 from sqlalchemy.orm import Session
 
 from api.problems import Problem
-from api.wiring import parts
+from api.wiring import parts, who
 from db import promotions, registry
 from db.promotions import Promotion, PromotionState, Verdict
 from db.tables import Model
@@ -127,7 +127,7 @@ def one(version: str) -> ModelWhole:
 def promote(version: str, approval: Approval) -> PromotionAnswer:
     own = parts()
     with _refusing(), own.database.write() as session:
-        found = promotions.ask(session, version, who=approval.who, reason=approval.reason, actor="api")
+        found = promotions.ask(session, version, who=approval.who, reason=approval.reason, actor=who())
         answer = PromotionAnswer.of(found)
     own.tickets.ring_succession()
     current_app.logger.info("%s is to become champion", version)
@@ -141,7 +141,7 @@ def promote(version: str, approval: Approval) -> PromotionAnswer:
 def rollback(version: str, approval: Approval) -> PromotionAnswer:
     with _refusing(), parts().database.write() as session:
         registry.find(session, version)
-        found = promotions.roll_back(session, version, who=approval.who, reason=approval.reason, actor="api")
+        found = promotions.roll_back(session, version, who=approval.who, reason=approval.reason, actor=who())
         answer = PromotionAnswer.of(found)
     current_app.logger.info("rolled back from %s to %s", version, answer.version)
     return answer

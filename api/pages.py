@@ -5,7 +5,7 @@ from flask import Response, make_response, render_template, request
 
 from api.problems import Problem
 from api.schemas import NOTICE
-from api.wiring import parts
+from api.wiring import parts, who
 from db import batches, heartbeats, promotions
 from worker.rejection import CODES, REASONS
 
@@ -40,6 +40,7 @@ def batch(batch_id: str) -> str:
         if progress is None:
             raise Problem(404, "batch_unknown", "There is no batch of this id.")
         lines = list(batches.lines(session, batch_id, skip=after, limit=_IMAGES + 1))
+    parts().looks.at_page(who(), batch_id, lines[:_IMAGES])
     return render_template(
         "batch.html",
         batch=progress,

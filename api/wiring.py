@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from flask import current_app
 
+from api.looks import Looks
 from api.polling import Patience
 from db.blobs import Blobs
 from db.database import Database
@@ -21,9 +22,15 @@ class Parts:
     blobs: Blobs
     tickets: "Tickets"
     patience: Patience
+    looks: Looks
 
 
 def parts() -> Parts:
     """The parts of the application that serves the present request."""
     own: Parts = current_app.extensions["cxr"]
     return own
+
+
+def who() -> str:
+    """Who asks, as the audit names them."""
+    return "api"

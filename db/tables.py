@@ -214,19 +214,28 @@ class Result(Table):
 
 
 class AuditRow(Table):
-    """Append-only; each row's hash covers the one before it. Triggers refuse UPDATE and DELETE."""
+    """Append-only; each row's hash covers the one before it. Triggers refuse UPDATE and DELETE.
+
+    `origin` is the address that a request came from, None where a worker acted.
+    """
 
     __tablename__ = "audit"
     seq: Mapped[int] = mapped_column(Identity, primary_key=True, autoincrement=False)
     at: Mapped[str] = mapped_column(Text)
     actor: Mapped[str] = mapped_column(Text)
+    origin: Mapped[str | None] = mapped_column(Text)
     action: Mapped[str] = mapped_column(Text)
     subject: Mapped[str] = mapped_column(Text)
     batch_id: Mapped[str | None] = mapped_column(Text)
     detail: Mapped[str] = mapped_column(Text)
     previous_hash: Mapped[str] = mapped_column(Text)
     hash: Mapped[str] = mapped_column(Text)
-    __table_args__ = (UniqueConstraint("hash"), Index("ix_audit_batch_id", "batch_id"))
+    __table_args__ = (
+        UniqueConstraint("hash"),
+        Index("ix_audit_batch_id", "batch_id"),
+        # A search shows results of many batches, so no batch leads to its row.
+        Index("ix_audit_searches", "seq", **_only("action = 'results.searched'")),
+    )
 
 
 class AuditHead(Table):
