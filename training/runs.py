@@ -18,7 +18,6 @@ from training.fit import Config, Fitted, OnEpoch, fit
 from training.index import DataUnusable, Entry, index
 from training.kept import CARD, WEIGHTS
 from worker.predictor import Decision
-from worker.radiograph import PREPROCESSING
 
 _HISTORY = "history.json"
 
@@ -48,7 +47,7 @@ def run(
     radiographs = data.load(folder, chosen, on_image)
     fitted = fit(radiographs, config, on_epoch)
     held_out = radiographs.folds(config.test_fold)
-    scorer = Scorer(fitted.weights, fitted.decision)
+    scorer = Scorer(fitted.weights, fitted.decision, preprocessing=config.preprocessing)
     evaluation = evaluate(held_out, scorer)
     card = describe(fitted, config, evaluation)
     return Run(card, fitted.weights, fitted, evaluation, scorer(held_out.greys), held_out.positive)
@@ -81,7 +80,7 @@ def describe(fitted: Fitted, config: Config, evaluation: Evaluation) -> Card:
     sha256 = hashlib.sha256(fitted.weights).hexdigest()
     return Card(
         version=f"cnn-{datetime.now(UTC):%Y.%m.%d}-{sha256[:8]}",
-        preprocessing=PREPROCESSING,
+        preprocessing=config.preprocessing,
         threshold=fitted.decision.threshold,
         calibration_slope=fitted.decision.slope,
         calibration_intercept=fitted.decision.intercept,
