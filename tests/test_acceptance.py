@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from db.promotions import Finding
 from training import acceptance, stability
 from training.data import Radiographs
-from training.index import Entry
+from training.index import index
 from worker.radiograph import SIZE
 
 Greys = NDArray[np.uint8]
@@ -21,9 +22,9 @@ LUNGS[30:100, 20:55] = LUNGS[30:100, 73:108] = True
 
 
 @pytest.fixture(scope="module")
-def fold() -> Radiographs:
+def fold(folder: Path) -> Radiographs:
     """Lungs that are rough where they are ill, and a border that is brighter in half of the sources."""
-    random = np.random.default_rng(5)
+    random, any_entry = np.random.default_rng(5), index(folder)[0]
     greys = np.full((COUNT, SIZE, SIZE), 100.0)
     entries = []
     for place in range(COUNT):
@@ -32,7 +33,8 @@ def fold() -> Radiographs:
         greys[place] += np.where(LUNGS, rough, 0) + (30 if ill else 0) * ~LUNGS
         label = "COVID" if ill else "Normal"
         name = f"{label}/images/{place}.png"
-        entries.append(Entry(file=name, mask=name, label=label, patient=f"p{place // 2}{label}", fold=5, source=source))
+        named = {"file": name, "mask": name, "label": label, "source": source}
+        entries.append(replace(any_entry, patient=f"p{place // 2}{label}", fold=5, **named))
     masks = np.broadcast_to(LUNGS, (COUNT, SIZE, SIZE))
     return Radiographs(tuple(entries), greys.astype(np.uint8), masks, "fold")
 
