@@ -102,6 +102,16 @@ def beat(settings: Settings) -> None:
 
 @main.command()
 @click.pass_obj
+@_serving
+def trainer(settings: Settings) -> None:
+    """Carry out retraining runs, with the lowest priority."""
+    from training import trainer as process  # noqa: PLC0415 - loads Celery, and then TensorFlow
+
+    process.run(settings)
+
+
+@main.command()
+@click.pass_obj
 def migrate(settings: Settings) -> None:
     """Bring the database up to date, and register the shipped model where it is not."""
     bring_up_to_date(settings)
@@ -178,6 +188,7 @@ for command in (
     api.labelling.label,
     api.succession.promote,
     api.succession.rollback,
+    api.succession.retrain,
     training.commands.classify,
     training.commands.train,
     training.commands.evaluate,

@@ -123,6 +123,17 @@ class Client:
         """Make the one champion again that `version` replaced."""
         return self._json("POST", f"/v1/models/{version}/rollback", json={"who": who, "reason": reason})
 
+    def retrain(self) -> dict[str, Any]:
+        """Ask for a retraining run."""
+        return self._json("POST", "/v1/retraining-runs")
+
+    def retraining_run(self, run_id: str) -> dict[str, Any]:
+        return self._json("GET", f"/v1/retraining-runs/{run_id}")
+
+    def cancel_retraining(self, run_id: str) -> dict[str, Any]:
+        """Stop the run after its present epoch."""
+        return self._json("POST", f"/v1/retraining-runs/{run_id}/cancel")
+
     def ready(self) -> bool:
         try:
             return self._http.get("/readyz", timeout=5).is_success

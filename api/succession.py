@@ -1,4 +1,4 @@
-"""The commands that change the champion: promote and rollback."""
+"""The commands that change the champion, and make the next one: promote, rollback, retrain."""
 
 import getpass
 import json
@@ -7,11 +7,12 @@ import time
 from typing import Any
 
 import click
+from rich.progress import MofNCompleteColumn
 
 from api.client import Client
 from api.commands import talking
 from settings import Settings
-from terminal import answers, fail, words
+from terminal import answers, bar, fail, words
 
 _POLL_SECONDS = 0.25
 _WAIT_SECONDS = 120
@@ -58,6 +59,36 @@ def rollback(settings: Settings, /, who: str | None, reason: str, *, as_json: bo
         click.echo(json.dumps(done, indent=2))
     else:
         answers.print(f"{done['version']} is the champion again")
+
+
+@click.command()
+@click.option("--wait", is_flag=True, help="Follow the run to its end.")
+@click.option("--cancel", "stopped", metavar="RUN", help="Stop this run after its present epoch.")
+@_json
+@click.pass_obj
+def retrain(settings: Settings, /, stopped: str | None, *, wait: bool, as_json: bool) -> None:
+    """Train a candidate on the base data and the labels so far. With --wait, exits with 1 unless one was made."""
+    with talking(settings) as client:
+        run = client.cancel_retraining(stopped) if stopped else client.retrain()
+        if wait:
+            run = _followed(client, run)
+    if as_json:
+        click.echo(json.dumps(run, indent=2))
+    else:
+        made = f", {run['version']} {'passes' if run['passed'] else 'does not pass'} the gate" if run["version"] else ""
+        answers.print(f"{run['id']} {run['state']}{made}{': ' + run['problem'] if run['problem'] else ''}")
+    if wait and run["state"] != "succeeded":
+        sys.exit(1)
+
+
+def _followed(client: Client, run: dict[str, Any]) -> dict[str, Any]:
+    with bar("training", MofNCompleteColumn()) as progress:
+        task = progress.add_task("epochs", total=None)
+        while run["state"] in {"queued", "running"}:
+            time.sleep(_POLL_SECONDS)
+            run = client.retraining_run(run["id"])
+            progress.update(task, total=run["epochs"], completed=run["epoch"])
+    return run
 
 
 def _settled(client: Client, asked: dict[str, Any]) -> dict[str, Any]:

@@ -102,7 +102,7 @@ def _heed_early_signals() -> None:
 def beat(settings: Settings) -> None:
     """Send the scheduled tasks at their times, until SIGTERM."""
     app = celery_app(settings)
-    app.conf.beat_schedule = schedule.ENTRIES
+    app.conf.beat_schedule = schedule.entries(settings)
     app.Beat(schedule=str(settings.home / "beat"), loglevel="INFO").run()
 
 
