@@ -17,6 +17,7 @@ import api.labelling
 import api.succession
 import training.commands
 import training.judging
+import training.shadowing
 import up
 from db import migrate as migrations
 from db import registry
@@ -194,6 +195,7 @@ for command in (
     training.commands.evaluate,
     training.commands.models,
     training.judging.judge,
+    training.shadowing.shadow,
 ):
     main.add_command(command)
 

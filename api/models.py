@@ -12,9 +12,10 @@ from sqlalchemy.orm import Session
 
 from api.problems import Problem
 from api.wiring import parts, who
-from db import promotions, registry
+from db import promotions, registry, shadows
 from db.promotions import Promotion, PromotionState, Verdict
-from db.tables import Model
+from db.shadows import ShadowReport
+from db.tables import Label, Model
 
 blueprint = APIBlueprint("models", __name__, url_prefix="/v1/models", tag="Models")
 
@@ -95,7 +96,29 @@ class ModelList(BaseModel):
     promotion: PromotionAnswer | None = Field(description="The last change of champion that was asked for")
 
 
+class Flip(BaseModel):
+    site: str
+    source: str
+    before: Label
+    after: Label
+    images: int
+
+
+class ShadowAnswer(BaseModel):
+    """What it would have said of the last images of patients; none of it is a result."""
+
+    images: int
+    unreadable: int
+    flips: list[Flip]
+    created_at: datetime
+
+    @classmethod
+    def of(cls, report: ShadowReport) -> "ShadowAnswer":
+        return cls(**{name: getattr(report, name) for name in cls.model_fields})
+
+
 class ModelWhole(ModelAnswer):
+    shadow: ShadowAnswer | None
     config: dict[str, Any]
     metrics: dict[str, Any]
 
@@ -114,10 +137,12 @@ def index() -> ModelList:
 @blueprint.output(ModelWhole)
 @blueprint.doc(summary="One version with its configuration and figures", responses=[404])
 def one(version: str) -> ModelWhole:
-    with _refusing(), parts().database.read() as session:
+    with refusing(), parts().database.read() as session:
         model = registry.find(session, version if version.isprintable() else "")
         answer = ModelAnswer.of(session, model, registry.aliases(session))
-        return ModelWhole(**dict(answer), config=model.config, metrics=model.metrics)
+        seen = shadows.report(session, version)
+        shadow = ShadowAnswer.of(seen) if seen else None
+        return ModelWhole(**dict(answer), shadow=shadow, config=model.config, metrics=model.metrics)
 
 
 @blueprint.post("/<version>/promote")
@@ -126,7 +151,7 @@ def one(version: str) -> ModelWhole:
 @blueprint.doc(summary="Let it become champion, once a worker has tried it", responses=[404, 409, 422])
 def promote(version: str, approval: Approval) -> PromotionAnswer:
     own = parts()
-    with _refusing(), own.database.write() as session:
+    with refusing(), own.database.write() as session:
         found = promotions.ask(session, version, who=approval.who, reason=approval.reason, actor=who())
         answer = PromotionAnswer.of(found)
     own.tickets.ring_succession()
@@ -139,7 +164,7 @@ def promote(version: str, approval: Approval) -> PromotionAnswer:
 @blueprint.output(PromotionAnswer)
 @blueprint.doc(summary="Make the one champion again that this champion replaced, at once", responses=[404, 409])
 def rollback(version: str, approval: Approval) -> PromotionAnswer:
-    with _refusing(), parts().database.write() as session:
+    with refusing(), parts().database.write() as session:
         registry.find(session, version)
         found = promotions.roll_back(session, version, who=approval.who, reason=approval.reason, actor=who())
         answer = PromotionAnswer.of(found)
@@ -148,7 +173,7 @@ def rollback(version: str, approval: Approval) -> PromotionAnswer:
 
 
 @contextmanager
-def _refusing() -> Iterator[None]:
+def refusing() -> Iterator[None]:
     """What the registry refuses, as problems."""
     try:
         yield

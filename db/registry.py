@@ -80,6 +80,11 @@ def aliases(session: Session) -> dict[str, list[str]]:
     return found
 
 
+def pointed_at(session: Session, alias: str) -> str | None:
+    """Return the version that the alias names, or None."""
+    return session.scalar(select(ModelAlias.version).where(ModelAlias.alias == alias))
+
+
 def find(session: Session, version: str) -> Model:
     """Return the model of this version, or raise VersionUnknown."""
     model = session.get(Model, version)

@@ -1,5 +1,6 @@
 """Champions change in running workers, under load: between two batches, tried first, and one call goes back."""
 
+import json
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -8,17 +9,21 @@ from typing import Any, Self
 
 import keras
 import pytest
+from sqlalchemy import select
 
 import cxr
-from db import promotions, registry
+from db import drift, promotions, registry
 from db.blobs import Blobs
 from db.promotions import Finding
 from db.registry import Card
+from db.tables import Result
 from settings import Settings
 from tests.service import Service, free_port, until
 from tests.test_cli import cxr as command
 from training import phantoms, shipped
-from worker import cnn, golden
+from worker import cnn, decoder, golden
+from worker.assessment import assess
+from worker.gate import Gate
 from worker.predictor import Decision, Predictor
 
 PASSED = Finding("probe_border_only", passed=True, measured=0.5, bound=0.65, words="border only 0.5")
@@ -149,12 +154,41 @@ def test_a_version_that_fails_in_the_worker_leaves_the_old_champion_and_an_alarm
     assert {line.model_version for line in running.wait(running.submit(files))} == {before}
 
 
-def test_the_commands_promote_and_go_back(running: Service) -> None:
+def counted(service: Service, version: str) -> int:
+    with service.database.read() as session:
+        return sum(drift.inputs(session, version).get("brightness", []))
+
+
+def would_change(service: Service, version: str, last: int) -> int:
+    """By the model itself, here, without the shadow's code for comparing."""
+    with service.database.read() as session:
+        rows = session.execute(select(Result.image_sha256, Result.label).order_by(Result.id.desc()).limit(last)).all()
+        model = registry.find(session, version)
+        card, sha256 = registry.card_of(model), model.weights_sha256
+    blobs = Blobs(service.settings.blobs)
+    decision = Decision(card.threshold, card.calibration_slope, card.calibration_intercept)
+    predictor = Predictor(blobs.read(sha256), decision, preprocessing=card.preprocessing, batch_size=8)
+    decoded = [decoder.decoded(blobs.read(row.image_sha256)) for row in rows]
+    found = assess(decoded, Gate(batch_size=8), predictor.predict)
+    return sum(one.label != row.label for one, row in zip(found, rows, strict=True))
+
+
+def test_the_commands_shadow_promote_and_go_back(running: Service, files: dict[str, bytes]) -> None:
     before, home = champion(running), running.settings.home
+    running.wait(running.submit(files))
     version = candidate(running, 14)
+    shadowed = command("shadow", "--model", version, "--last", "10", "--json", home=home)
+    assert shadowed.returncode == 0, shadowed.stderr
+    report = running.http.get(f"/v1/models/{version}").json()["shadow"]
+    assert report["images"] == 10
+    assert sum(flip["images"] for flip in report["flips"]) == would_change(running, version, 10)
+    assert until(lambda: counted(running, before), "what came in is counted")
     promoted = command("promote", version, "--reason", "test", "--who", "Dr B", home=home)
     assert (promoted.returncode, champion(running)) == (0, version), promoted.stderr
     assert version in command("models", home=home).stdout
+    seen = command("shadow", "--model", before, "--last", "10", "--json", home=home)
+    assert seen.returncode == 0, seen.stderr
+    assert json.loads(seen.stdout)["images"] == 10
     again = command("promote", version, "--reason", "test", home=home)
     assert (again.returncode, "already_champion" in again.stderr) == (1, True)
     back = command("rollback", "--reason", "test", "--json", home=home)

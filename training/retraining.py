@@ -21,11 +21,13 @@ from training.checkpoint import Checkpoint
 from training.data import Radiographs
 from training.fit import Config
 from training.index import DataUnusable, index
+from worker import shadow
 from worker.decoders import Decoders
 
 log = logging.getLogger(__name__)
 
 ACTOR: Final = "trainer"
+_SHADOWED_IMAGES: Final = 1000
 _LABELS, _CHECKPOINT = "labels.json", "checkpoint.npz"
 
 Note = Callable[..., None]
@@ -67,6 +69,11 @@ def carry_out(parts: Parts, run: RetrainingRun, note: Note) -> Verdict:
     with parts.database.write() as session:
         registry.appoint(session, registry.CHALLENGER, card.version, actor=ACTOR)
     return verdict
+
+
+def look_on(parts: Parts, verdict: Verdict) -> None:
+    """Let the new challenger look at what came in lately, so that a person can see what would change."""
+    shadow.look(parts.database, parts.blobs, parts.decoders, verdict.version, images=_SHADOWED_IMAGES, actor=ACTOR)
 
 
 def promote_by_itself(parts: Parts, verdict: Verdict) -> None:

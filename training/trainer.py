@@ -18,7 +18,7 @@ from db.blobs import Blobs
 from db.database import Database
 from db.retraining import LeaseLost, RetrainingRun, RunState, RunUnfinished
 from settings import Settings
-from worker import device
+from worker import device, priority
 from worker.decoders import Decoders
 from worker.posts import Posts
 from worker.tickets import RETRAIN, RETRAINING_QUEUE, TRAIN, Tickets, celery_app
@@ -37,7 +37,7 @@ class Stopped(Exception):
 
 def run(settings: Settings) -> None:
     """Carry out what is asked for until SIGTERM; a run that is not finished then goes on at the next start."""
-    yield_to_everybody()
+    priority.yield_to_everybody()
     app = celery_app(settings)
     database = Database(settings.database_url)
     stopping = threading.Event()
@@ -55,13 +55,6 @@ def run(settings: Settings) -> None:
     finally:
         stopping.set()
         decoders.close()
-
-
-def yield_to_everybody() -> None:
-    """Take the processor only where nobody else wants it (Linux), or as little as may be; children inherit it."""
-    os.nice(19)
-    if hasattr(os, "SCHED_IDLE"):
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
 class Trainer:
@@ -111,7 +104,7 @@ class Trainer:
 
     def _carry_out(self, run: RetrainingRun, lease: "_Lease") -> None:
         from training.index import DataUnusable  # noqa: PLC0415
-        from training.retraining import TooFewLabels, carry_out, promote_by_itself  # noqa: PLC0415
+        from training.retraining import TooFewLabels, carry_out, look_on, promote_by_itself  # noqa: PLC0415
         from worker.predictor import ModelUnusable  # noqa: PLC0415
 
         try:
@@ -132,6 +125,7 @@ class Trainer:
             raise
         self._end(run, RunState.SUCCEEDED, version=verdict.version, passed=verdict.passed)
         log.warning("%s made %s, which %s the gate", run.id, verdict.version, "passes" if verdict.passed else "fails")
+        look_on(self._parts, verdict)
         if verdict.passed and self._parts.settings.retrain_promote:
             promote_by_itself(self._parts, verdict)
             self._tickets.ring_succession()

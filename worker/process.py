@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from celery import Celery
 from celery.signals import worker_ready, worker_shutting_down
@@ -25,6 +26,10 @@ from worker.decoders import Decoders
 from worker.posts import Posts
 from worker.sweeper import Sweeper
 from worker.tickets import SCHEDULE_QUEUE, SUCCESSION, WORK, Tickets, celery_app
+
+if TYPE_CHECKING:
+    from worker.line import Line
+    from worker.succession import Succession
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +73,7 @@ def run(settings: Settings) -> None:
             problem=lambda: line.problem,
             hangs=line.hangs,
             pace=line.pace,
-            also=succession.look_again,
+            also=lambda: _also(succession, line, database),
         )
         sweeper.start()
         log.info("worker %s is ready: %s", name, line.problem or champion)
@@ -81,6 +86,12 @@ def run(settings: Settings) -> None:
             sweeper.join()
             with contextlib.suppress(DBAPIError), database.write() as session:
                 heartbeats.leave(session, name)  # without it, the row only grows old
+
+
+def _also(succession: "Succession", line: "Line", database: Database) -> None:
+    """What else a sweep does."""
+    succession.look_again()
+    line.inputs.write(database)
 
 
 def _heed_early_signals() -> None:
