@@ -16,7 +16,7 @@ from celery import Celery
 from celery.signals import worker_ready, worker_shutting_down
 from sqlalchemy.exc import DBAPIError
 
-from db import heartbeats, registry
+from db import heartbeats, migrate, registry
 from db.blobs import Blobs
 from db.database import Database
 from db.tables import Lane
@@ -60,9 +60,7 @@ def run(settings: Settings) -> None:
         _register_work(app, line.work, stopping)
         succession = Succession(database, models, worker=name)
         app.task(name=SUCCESSION)(succession.look_again)
-        with database.read() as session:
-            champion = registry.champion(session).version
-        line.warm_up(champion)
+        champion = database.patiently(lambda: _prepare(database, line))
         tickets = Tickets(app, batch_size=settings.batch_size)
         sweeper = Sweeper(
             database,
@@ -115,6 +113,15 @@ def beat(settings: Settings) -> None:
     app = celery_app(settings)
     app.conf.beat_schedule = schedule.entries(settings)
     app.Beat(schedule=str(settings.home / "beat"), loglevel="INFO").run()
+
+
+def _prepare(database: Database, line: "Line") -> str:
+    """Let the line load the champion, and return its version; raises SchemaOld or NoChampion."""
+    migrate.require_current(database)
+    with database.read() as session:
+        champion = registry.champion(session).version
+    line.warm_up(champion)
+    return champion
 
 
 @contextmanager

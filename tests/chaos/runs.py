@@ -82,8 +82,8 @@ def run(
         problems = [*verdict.problems, *scene.notes, *scene.load.gave_up, *_slow(fault, recoveries)]
         if not settled:
             problems.append("not every batch came to its end in time")
-        if system.deaths() and not fault.ends_itself:
-            problems.append(f"{system.deaths()} processes ended by themselves")
+        if not fault.ends_itself:
+            problems += system.deaths
         return Outcome(
             name, database, times, seed, verdict.images, verdict.lost, verdict.duplicated, problems, recoveries,
             time.monotonic() - start,
