@@ -6,7 +6,21 @@ from urllib.parse import urlsplit
 from apiflask import APIFlask
 from flask import Response, request
 
-from api import batches, findings, health, labels, models, monitoring, pages, problems, retraining, submissions, trail
+from api import (
+    batches,
+    drafts,
+    findings,
+    health,
+    labels,
+    models,
+    monitoring,
+    once,
+    pages,
+    problems,
+    retraining,
+    submissions,
+    trail,
+)
 from api.looks import Looks
 from api.polling import Patience
 from api.wiring import Parts
@@ -41,8 +55,21 @@ def create_app(settings: Settings) -> APIFlask:
     app.teardown_request(_forget_origin)
     app.before_request(_refuse_other_sites)
     app.after_request(_keep_out_of_caches)
-    for module in (submissions, batches, findings, labels, models, monitoring, retraining, trail, health, pages):
+    for module in (
+        submissions,
+        drafts,
+        batches,
+        findings,
+        labels,
+        models,
+        monitoring,
+        retraining,
+        trail,
+        health,
+        pages,
+    ):
         app.register_blueprint(module.blueprint)
+    once.guard(app)
     app.spec_processor(_describe_bodies)
     return app
 
