@@ -18,7 +18,10 @@ import api.draft_commands
 import api.folders
 import api.labelling
 import api.retrieval
+import api.succession
 import training.commands
+import training.judging
+import training.shadowing
 import up
 from completion import completion
 from db import migrate as migrations
@@ -111,6 +114,16 @@ def beat(settings: Settings) -> None:
 
 
 @main.command()
+@click.pass_obj
+@_serving
+def trainer(settings: Settings) -> None:
+    """Carry out retraining runs, with the lowest priority."""
+    from training import trainer as process  # noqa: PLC0415 - loads Celery, and then TensorFlow
+
+    process.run(settings)
+
+
+@main.command()
 @json_option
 @click.pass_obj
 def migrate(settings: Settings) -> None:
@@ -192,12 +205,17 @@ for command in (
     api.labelling.label,
     api.labelling.labels,
     api.draft_commands.draft,
+    api.succession.promote,
+    api.succession.rollback,
+    api.succession.retrain,
     training.commands.classify,
     training.commands.train,
     training.commands.evaluate,
     training.commands.models,
     completion,
     doctor,
+    training.judging.judge,
+    training.shadowing.shadow,
 ):
     main.add_command(command)
 

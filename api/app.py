@@ -5,8 +5,23 @@ from urllib.parse import urlsplit
 
 from apiflask import APIFlask
 from flask import Response, request
+from werkzeug.routing import PathConverter
 
-from api import batches, drafts, findings, health, labels, once, pages, problems, submissions, trail
+from api import (
+    batches,
+    drafts,
+    findings,
+    health,
+    labels,
+    models,
+    monitoring,
+    once,
+    pages,
+    problems,
+    retraining,
+    submissions,
+    trail,
+)
 from api.looks import Looks
 from api.polling import Patience
 from api.wiring import Parts
@@ -15,6 +30,13 @@ from db import audit
 from db.blobs import Blobs
 from db.database import Database
 from settings import Settings
+
+
+class _AnyPath(PathConverter):
+    """A custom id may begin with a slash, as an absolute path does, and hold two in a row."""
+
+    regex = ".+?"
+    part_isolating = False
 
 
 def create_app(settings: Settings) -> APIFlask:
@@ -26,6 +48,8 @@ def create_app(settings: Settings) -> APIFlask:
     app.config["DESCRIPTION"] = "Batches of chest X-rays, classified. Research software, not a medical device."
     app.config["MAX_FORM_MEMORY_SIZE"] = 0  # bodies are streamed by api.uploads, never parsed by Flask
     app.json.sort_keys = False  # type: ignore[attr-defined]
+    app.url_map.merge_slashes = False
+    app.url_map.converters["path"] = _AnyPath
     database = Database(settings.database_url)
     app.extensions["cxr"] = Parts(
         settings=settings,
@@ -40,7 +64,19 @@ def create_app(settings: Settings) -> APIFlask:
     app.teardown_request(_forget_origin)
     app.before_request(_refuse_other_sites)
     app.after_request(_keep_out_of_caches)
-    for module in (submissions, drafts, batches, findings, labels, trail, health, pages):
+    for module in (
+        submissions,
+        drafts,
+        batches,
+        findings,
+        labels,
+        models,
+        monitoring,
+        retraining,
+        trail,
+        health,
+        pages,
+    ):
         app.register_blueprint(module.blueprint)
     once.guard(app)
     app.spec_processor(_describe_bodies)

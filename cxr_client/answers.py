@@ -162,6 +162,53 @@ class Labelled(Answer):
     rows: list[LabelRow]
 
 
+class Promotion(Answer):
+    """A change of champion: pending until a worker has tried the version."""
+
+    id: int
+    version: str
+    previous: str
+    rollback: bool
+    who: str
+    reason: str
+    state: str
+    problem: str | None
+    asked_at: datetime
+    settled_at: datetime | None
+
+
+class Model(Answer):
+    version: str
+    aliases: list[str]
+    weights_sha256: str
+    preprocessing: str
+    threshold: float
+    data_fingerprint: str
+    registered_at: datetime
+    auroc: float | None
+
+
+class ModelList(Answer):
+    data: list[Model]
+    promotion: Promotion | None
+
+
+class RetrainingRun(Answer):
+    """A run that makes a candidate: `version` once it did, `passed` what the gate says of it."""
+
+    id: str
+    state: str
+    cancelling: bool
+    epoch: int
+    epochs: int | None
+    version: str | None
+    passed: bool | None
+    problem: str | None
+    asked_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
 class Limits(Answer):
     images_per_batch: int
     bytes_per_image: int

@@ -27,6 +27,7 @@ from cxr_client.answers import (
 )
 from cxr_client.drafts import Draft, at
 from cxr_client.errors import StillOpen
+from cxr_client.succession import Models
 from cxr_client.transport import KEY, OnRetry, Transport, read_json, retry_after_seconds
 from cxr_client.uploads import Progress, Upload
 
@@ -52,6 +53,7 @@ class Client:
     ) -> None:
         self._transport = Transport(url, key, patience_seconds=patience_seconds, on_retry=on_retry)
         self.url = url
+        self.models = Models(self._transport)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
@@ -135,7 +137,7 @@ class Client:
         return self.pages(Image, f"{at(batch_id)}/images", {"state": state})
 
     def image(self, batch_id: str, custom_id: str) -> Image:
-        return self.ask(Image, "GET", f"{at(batch_id)}/images/{quote(custom_id)}")
+        return self.ask(Image, "GET", f"{at(batch_id)}/images/{quote(custom_id, safe='')}")
 
     def export(self, batch_id: str, form: str = "csv", *, partial: bool = False) -> Iterator[bytes]:
         """Yield the batch's results as `csv`, `ndjson` or `json`, piece by piece."""

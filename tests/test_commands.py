@@ -26,7 +26,7 @@ from training import phantoms
 
 __all__ = ["alone"]  # a fixture
 LINES = {"cxr audit export", "cxr audit head"}  # what they print is a file of lines of JSON already
-SILENT = {"cxr", "cxr up", "cxr api", "cxr worker", "cxr beat", "cxr completion"} | LINES
+SILENT = {"cxr", "cxr up", "cxr api", "cxr worker", "cxr beat", "cxr trainer", "cxr completion"} | LINES
 
 
 @pytest.fixture

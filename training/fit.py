@@ -1,7 +1,7 @@
 """Trains the given CNN on what serving will show it, and keeps the best epoch."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 import keras
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from training import augmentation, calibration
 from training.augmentation import Drawn, Strength
+from training.checkpoint import Checkpoint
 from training.data import Radiographs
 from training.exposures import exposures
 from training.index import FOLDS, DataUnusable
@@ -62,8 +63,13 @@ def compiled(learning_rate: Any) -> keras.Model:
     return model
 
 
-def fit(radiographs: Radiographs, config: Config, on_epoch: OnEpoch | None = None) -> Fitted:
-    """Train on the training folds, choose and calibrate on the validation fold; the test fold is never looked at."""
+def fit(
+    radiographs: Radiographs, config: Config, on_epoch: OnEpoch | None = None, checkpoint: Checkpoint | None = None
+) -> Fitted:
+    """Train on the training folds, choose and calibrate on the validation fold; the test fold is never looked at.
+
+    Goes on after the last epoch in `checkpoint`, and keeps each one there.
+    """
     training, validation = radiographs.folds(*config.training_folds), radiographs.folds(config.validation_fold)
     _check(training, "training")
     _check(validation, "validation")
@@ -71,10 +77,11 @@ def fit(radiographs: Radiographs, config: Config, on_epoch: OnEpoch | None = Non
     prepare = preparation(config.preprocessing, batch_size=_PREDICTED_TOGETHER)
     held_back = prepare(validation.greys)
     model = compiled(_falling(config, steps=augmentation.steps(len(training.greys), config.batch_size)))
-    best = _BestEpoch(config, on_epoch)
-    history = model.fit(
+    best = _BestEpoch(config, on_epoch, checkpoint)
+    model.fit(
         _batches(training, config, prepare),
         validation_data=_plain(held_back, validation, config.batch_size),
+        initial_epoch=best.resume(model),
         epochs=config.epochs,
         callbacks=[best],
         shuffle=False,  # the data set draws by itself, from the seed
@@ -83,8 +90,7 @@ def fit(radiographs: Radiographs, config: Config, on_epoch: OnEpoch | None = Non
     model.set_weights(best.weights)
     raw = model.predict(held_back, batch_size=_PREDICTED_TOGETHER, verbose=0)[:, 0].astype(np.float64)
     decision = calibration.decide(raw, validation.positive, sensitivity=config.sensitivity)
-    curves = {name: [float(value) for value in values] for name, values in history.history.items()}
-    return Fitted(cnn.weights_to_bytes(model), decision, curves, best.epoch)
+    return Fitted(cnn.weights_to_bytes(model), decision, best.history, best.epoch)
 
 
 def shares(radiographs: Radiographs) -> NDArray[np.float64]:
@@ -129,19 +135,35 @@ def _check(part: Radiographs, name: str) -> None:
 class _BestEpoch(keras.callbacks.Callback):  # type: ignore[misc] # keras is untyped
     """Copies the weights of the lowest validation loss and stops when it has not fallen for `patience` epochs."""
 
-    def __init__(self, config: Config, on_epoch: OnEpoch | None) -> None:
+    def __init__(self, config: Config, on_epoch: OnEpoch | None, checkpoint: Checkpoint | None = None) -> None:
         super().__init__()
+        self._checkpoint = checkpoint
         self._config = config
         self._on_epoch = on_epoch
         self._loss = np.inf
         self.epoch = 0
         self.weights: list[NDArray[np.float32]] = []
+        self.history: dict[str, list[float]] = {}
+
+    def resume(self, model: keras.Model) -> int:
+        """Put the model back to the last epoch that was kept, and return its number; 0 where there is none of this config."""
+        kept = self._checkpoint.restore(model, asdict(self._config)) if self._checkpoint else None
+        if kept is None:
+            return 0
+        self.weights, state = kept
+        self._loss, self.epoch, self.history = state["loss"], state["best"], state["history"]
+        return int(state["epoch"])
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         if not self.weights or logs["val_loss"] < self._loss:
             self._loss, self.epoch = logs["val_loss"], epoch + 1
             # Copied: what get_weights returns may change with the next step.
             self.weights = [np.array(weights) for weights in self.model.get_weights()]
+        for name, value in logs.items():
+            self.history.setdefault(name, []).append(float(value))
+        if self._checkpoint:
+            state = {"epoch": epoch + 1, "best": self.epoch, "loss": float(self._loss), "history": self.history}
+            self._checkpoint.save(self.model, self.weights, asdict(self._config), state)
         if self._on_epoch:
             self._on_epoch(epoch + 1, self._config.epochs, {name: float(value) for name, value in logs.items()})
         if epoch + 1 - self.epoch >= self._config.patience:

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from db.registry import Card
 from training import data
+from training.checkpoint import Checkpoint
+from training.data import Radiographs
 from training.evaluate import Evaluation, Scorer, evaluate
 from training.fit import Config, Fitted, OnEpoch, fit
 from training.index import DataUnusable, Entry, index
@@ -45,7 +47,18 @@ def run(
     """Load, fit, evaluate on the test fold and describe; raises DataUnusable. `entries` limits the folder."""
     chosen = tuple(entries) if entries is not None else index(folder)
     radiographs = data.load(folder, chosen, on_image)
-    fitted = fit(radiographs, config, on_epoch)
+    return trained(radiographs, config, on_epoch=on_epoch)
+
+
+def trained(
+    radiographs: Radiographs,
+    config: Config,
+    *,
+    on_epoch: OnEpoch | None = None,
+    checkpoint: Checkpoint | None = None,
+) -> Run:
+    """Fit, evaluate on the test fold and describe; goes on after the last epoch in `checkpoint`."""
+    fitted = fit(radiographs, config, on_epoch, checkpoint)
     held_out = radiographs.folds(config.test_fold)
     scorer = Scorer(fitted.weights, fitted.decision, preprocessing=config.preprocessing)
     evaluation = evaluate(held_out, scorer)
