@@ -27,7 +27,7 @@ def check_server(settings: Settings) -> Iterator[Finding]:
             if ready.problems:
                 yield failed("server", f"{url}: {'; '.join(ready.problems)}", "mend what it names")
             else:
-                yield well("server", f"{url} takes images, {ready.workers} workers")
+                yield well("server", f"{url} takes images; workers: {ready.workers}")
             if ready.version != VERSION:
                 seen = f"the server is {ready.version or 'older'}, this command line {VERSION}"
                 yield warning("server's version", seen, "bring both to the same")
@@ -46,4 +46,4 @@ def _key(client: Client) -> Finding:
         client.batches(limit=1)
     except NotAllowed as error:
         return failed("key", error.detail, "set CXR_KEY to a key that is valid: `cxr key create` makes one")
-    return well("key", "the server knows it")
+    return well("key", "the server answers with it")

@@ -154,7 +154,14 @@ def models(settings: Settings) -> None:
 
 
 def _show_models(found: Sequence[Card], champion: str) -> None:
-    shown = table("version", "", "AUROC on the held-out fold", "threshold", whole={"version", ""})
+    shown = table(
+        "version",
+        "",
+        "AUROC on the held-out fold",
+        "threshold",
+        right={"AUROC on the held-out fold", "threshold"},
+        whole={"version", ""},
+    )
     for card in found:
         mark = "champion" if card.version == champion else ""
         shown.add_row(card.version, mark, f"{card.metrics.get('auroc', float('nan')):.3f}", f"{card.threshold:.3f}")
