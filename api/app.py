@@ -1,12 +1,10 @@
 """The web application, wired together."""
 
 from typing import Any
-from urllib.parse import urlsplit
 
 from apiflask import APIFlask
-from flask import Response, request
 
-from api import batches, findings, health, pages, problems, submissions
+from api import access, batches, browsers, findings, health, pages, problems, sign_in, submissions
 from api.polling import Patience
 from api.wiring import Parts
 from db.blobs import Blobs
@@ -25,37 +23,22 @@ def create_app(settings: Settings) -> APIFlask:
     app.config["DESCRIPTION"] = "Batches of chest X-rays, classified. Research software, not a medical device."
     app.config["MAX_FORM_MEMORY_SIZE"] = 0  # bodies are streamed by api.uploads, never parsed by Flask
     app.json.sort_keys = False  # type: ignore[attr-defined]
+    database = Database(settings.database_url)
     app.extensions["cxr"] = Parts(
         settings=settings,
-        database=Database(settings.database_url),
+        system=database,
+        database=database,
         blobs=Blobs(settings.blobs),
         tickets=Tickets(celery_app(settings), batch_size=settings.batch_size),
         patience=Patience(settings.api_threads // 2),
     )
     problems.register(app)
-    app.before_request(_refuse_other_sites)
-    app.after_request(_keep_out_of_caches)
-    for module in (submissions, batches, findings, health, pages):
+    browsers.register(app)
+    for module in (submissions, batches, findings, health, pages, sign_in):
         app.register_blueprint(module.blueprint)
-    app.spec_processor(_describe_upload)
+    access.register(app)
+    app.spec_processor(lambda spec: access.describe(_describe_upload(spec)))  # there is place for one
     return app
-
-
-def _refuse_other_sites() -> None:
-    """A page that someone opens elsewhere must not submit to the server on this machine; browsers say so."""
-    if request.method == "GET":
-        return
-    origin = request.headers.get("Origin")
-    foreign = origin is not None and urlsplit(origin).netloc != request.host  # a proxy may speak https for us
-    if foreign or request.headers.get("Sec-Fetch-Site", "none") not in {"none", "same-origin"}:
-        raise problems.Problem(403, "cross_site", "Submit from this server's own page, or without a browser.")
-
-
-def _keep_out_of_caches(response: Response) -> Response:
-    """Answers name findings; only the page's own style and script may be kept by a browser."""
-    if request.endpoint != "static":
-        response.headers["Cache-Control"] = "no-store"
-    return response
 
 
 def _describe_upload(spec: Any) -> Any:

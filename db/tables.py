@@ -10,6 +10,7 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     ForeignKey,
+    ForeignKeyConstraint,
     Index,
     Integer,
     MetaData,
@@ -22,6 +23,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from sqlalchemy.types import Boolean, Float
 
 from db.clock import Moment
+from db.tenancy import Owned
 
 # SQLite counts only INTEGER PRIMARY KEY up by itself.
 Identity = BigInteger().with_variant(Integer, "sqlite")
@@ -76,6 +78,11 @@ def _one_of(column: str, values: type[StrEnum]) -> CheckConstraint:
     return CheckConstraint(f"{column} IN ({listed})", name=f"{column}_known")
 
 
+def _of_its_batch() -> ForeignKeyConstraint:
+    """What belongs to a batch belongs to the batch's hospital."""
+    return ForeignKeyConstraint(["batch_id", "tenant"], ["batches.id", "batches.tenant"])
+
+
 def _only(condition: str) -> dict[str, Any]:
     """A partial index holds the rows of which this is true."""
     return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
@@ -118,7 +125,7 @@ class ModelAlias(Table):
     version: Mapped[str] = mapped_column(ForeignKey("models.version"))
 
 
-class Batch(Table):
+class Batch(Owned, Table):
     """What one submission asked for; its model is pinned here when it is submitted."""
 
     __tablename__ = "batches"
@@ -134,6 +141,7 @@ class Batch(Table):
     expires_at: Mapped[datetime | None] = mapped_column(Moment)
     purged_at: Mapped[datetime | None] = mapped_column(Moment)
     __table_args__ = (
+        UniqueConstraint("tenant", "id"),
         _one_of("lane", Lane),
         _one_of("state", BatchState),
         CheckConstraint("outcome IS NULL OR state = 'completed'", name="outcome_when_completed"),
@@ -142,12 +150,12 @@ class Batch(Table):
     )
 
 
-class Image(Table):
+class Image(Owned, Table):
     """One submitted image and where it stands; the queue of record is these rows."""
 
     __tablename__ = "images"
     id: Mapped[int] = mapped_column(Identity, primary_key=True)
-    batch_id: Mapped[str] = mapped_column(ForeignKey("batches.id"))
+    batch_id: Mapped[str] = mapped_column(Text)
     custom_id: Mapped[str] = mapped_column(Text)
     sha256: Mapped[str] = mapped_column(Text)
     bytes: Mapped[int] = mapped_column(BigInteger)
@@ -165,6 +173,7 @@ class Image(Table):
     sop_uid: Mapped[str | None] = mapped_column(Text)
     accession: Mapped[str | None] = mapped_column(Text)
     __table_args__ = (
+        _of_its_batch(),
         UniqueConstraint("batch_id", "custom_id"),
         _one_of("lane", Lane),
         _one_of("state", ImageState),
@@ -180,13 +189,13 @@ class Image(Table):
     )
 
 
-class Result(Table):
+class Result(Owned, Table):
     """What one model version said of one image: enough to compute it again and get the same number."""
 
     __tablename__ = "results"
     id: Mapped[str] = mapped_column(Text, primary_key=True)
     image_id: Mapped[int] = mapped_column(ForeignKey("images.id"))
-    batch_id: Mapped[str] = mapped_column(ForeignKey("batches.id"))
+    batch_id: Mapped[str] = mapped_column(Text)
     image_sha256: Mapped[str] = mapped_column(Text)
     model_version: Mapped[str] = mapped_column(ForeignKey("models.version"))
     weights_sha256: Mapped[str] = mapped_column(Text)
@@ -202,6 +211,7 @@ class Result(Table):
     predict_ms: Mapped[float] = mapped_column(Float)
     created_at: Mapped[datetime] = mapped_column(Moment)
     __table_args__ = (
+        _of_its_batch(),
         UniqueConstraint("image_id", "model_version"),
         _one_of("label", Label),
         CheckConstraint("raw_probability BETWEEN 0 AND 1", name="raw_probability_in_range"),

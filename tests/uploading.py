@@ -15,6 +15,7 @@ from api.wiring import Parts
 from db import migrate, registry
 from db.tables import Batch, Image
 from settings import Settings
+from tests.access import show_key
 from tests.service import CARD
 
 Radiograph = Callable[[int], bytes]
@@ -29,6 +30,7 @@ class Api:
         self.client: FlaskClient = app.test_client()
         self.parts: Parts = app.extensions["cxr"]
         migrate.upgrade(self.parts.database)
+        show_key(self.client)
         with self.parts.database.write() as session:
             registry.register(session, self.parts.blobs, CARD, b"weights", actor="test")
             registry.appoint(session, registry.CHAMPION, CARD.version, actor="test")
