@@ -11,18 +11,19 @@ from pathlib import Path
 import click
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
+import api.audit_commands
 import api.commands
 import api.key_commands
+import api.labelling
 import operator_key
 import training.commands
 import up
-from db import audit as chain
 from db import migrate as migrations
 from db import registry
 from db.blobs import BlobDamaged, Blobs
 from db.database import Database
 from settings import SettingInvalid, Settings
-from terminal import NOTICE, answers, fail, words
+from terminal import NOTICE, fail, words
 from training import shipped
 
 _DEMONSTRATION = 48
@@ -176,26 +177,8 @@ def _classify(settings: Settings, folder: Path, *, synthetic: bool) -> None:
     click.echo(f"done: {classified} classified, {batch['total'] - classified} rejected")
 
 
-@main.group()
-def audit() -> None:
-    """The append-only record of what happened."""
-
-
-@audit.command()
-@click.pass_obj
-def verify(settings: Settings) -> None:
-    """Walk the chain; exits with 1 if a row was edited, deleted, swapped or cut off."""
-    database = migrations.existing(settings.database_url)
-    if database is None:
-        fail("there is no audit yet: run `cxr migrate` or `cxr up` first")
-    with words.status("walking the chain"), database.read() as session:
-        verdict = chain.verify(session)
-    if verdict.problem:
-        fail(f"the audit does not hold: {verdict.problem}")
-    answers.print(f"the audit holds: {verdict.rows} rows")
-
-
 for command in (
+    api.audit_commands.audit,
     api.commands.submit,
     api.commands.status,
     api.commands.results,
@@ -205,6 +188,7 @@ for command in (
     api.key_commands.key,
     api.key_commands.tenant,
     api.key_commands.sign_in,
+    api.labelling.label,
     training.commands.classify,
     training.commands.train,
     training.commands.evaluate,

@@ -1,5 +1,7 @@
 """How the command line speaks: answers on stdout, words about the work on stderr, one line for a failure."""
 
+import getpass
+import socket
 import sys
 from typing import Any, NoReturn
 
@@ -23,3 +25,8 @@ def fail(message: str) -> NoReturn:
 def bar(what: str, *columns: Any) -> Progress:
     """A progress bar on stderr, so that stdout can be piped."""
     return Progress(SpinnerColumn(), TextColumn(what), BarColumn(), *columns, TimeElapsedColumn(), console=words)
+
+
+def operator() -> tuple[str, str]:
+    """Who works on the database itself, and from where, as the audit names them: the login and the machine."""
+    return f"cli:{getpass.getuser()}", socket.gethostname()

@@ -3,10 +3,13 @@
 from typing import Any
 
 from apiflask import APIFlask
+from flask import request
 
-from api import access, batches, browsers, findings, health, pages, problems, sign_in, submissions
+from api import access, batches, browsers, findings, health, labels, pages, problems, sign_in, submissions, trail
+from api.looks import Looks
 from api.polling import Patience
 from api.wiring import Parts
+from db import audit
 from db.blobs import Blobs
 from db.database import Database
 from settings import Settings
@@ -31,22 +34,34 @@ def create_app(settings: Settings) -> APIFlask:
         blobs=Blobs(settings.blobs),
         tickets=Tickets(celery_app(settings), batch_size=settings.batch_size),
         patience=Patience(settings.api_threads // 2),
+        looks=Looks(database),
     )
     problems.register(app)
+    app.before_request(_note_origin)
+    app.teardown_request(_forget_origin)
     browsers.register(app)
-    for module in (submissions, batches, findings, health, pages, sign_in):
+    for module in (submissions, batches, findings, labels, trail, health, pages, sign_in):
         app.register_blueprint(module.blueprint)
     access.register(app)
-    app.spec_processor(lambda spec: access.describe(_describe_upload(spec)))  # there is place for one
+    app.spec_processor(lambda spec: access.describe(_describe_bodies(spec)))  # there is place for one
     return app
 
 
-def _describe_upload(spec: Any) -> Any:
-    """APIFlask cannot describe a body that it does not parse."""
+def _note_origin() -> None:
+    """What this request does is written down with its address."""
+    audit.ORIGIN.set(request.remote_addr)
+
+
+def _forget_origin(_error: BaseException | None) -> None:
+    audit.ORIGIN.set(None)
+
+
+def _describe_bodies(spec: Any) -> Any:
+    """APIFlask cannot describe bodies that it does not parse."""
     file = {"type": "string", "format": "binary"}
     form = {"type": "object", "properties": {"images": {"type": "array", "items": file}}}
     spec["paths"]["/v1/batches"]["post"]["requestBody"] = {
         "required": True,
         "content": {"multipart/form-data": {"schema": form}, "application/zip": {"schema": file}},
     }
-    return spec
+    return labels.describe(spec)

@@ -13,7 +13,7 @@ from api import polling, results
 from api.access import needs
 from api.problems import Problem
 from api.schemas import BatchAnswer, BatchList, BatchStatus, ImageAnswer, ImageList, ResultList
-from api.wiring import parts
+from api.wiring import parts, who
 from db import batches, ending, forecast, purging
 from db.batches import Progress
 from db.keys import Scope
@@ -102,6 +102,7 @@ def images(batch_id: str, query: ImagesQuery) -> ImageList:
         found = list(batches.lines(session, batch_id, after=after, limit=query.limit + 1, state=query.state))
     more = len(found) > query.limit
     page = found[: query.limit]
+    parts().looks.at_lines(who(), batch_id, page)
     after_last = str(page[-1].id) if more else None
     return ImageList(data=[ImageAnswer.of(line) for line in page], has_more=more, after=after_last)
 
@@ -116,6 +117,7 @@ def image(batch_id: str, custom_id: str) -> ImageAnswer:
         found = list(batches.lines(session, batch_id, custom_id=custom_id)) if "\0" not in custom_id else []
     if not found:
         raise Problem(404, "image_unknown", "The batch has no image of this custom_id.")
+    parts().looks.at_lines(who(), batch_id, found)
     return ImageAnswer.of(found[0])
 
 
@@ -150,6 +152,9 @@ def _results(batch_id: str, media_type: str, *, partial: bool) -> Response:
         _TYPES["ndjson"]: lambda: results.as_ndjson(database, batch_id),
         _TYPES["csv"]: lambda: results.as_csv(database, batch_id),
     }
+    if progress.open or progress.counts[ImageState.CLASSIFIED]:
+        form = next(suffix for suffix, known in _TYPES.items() if known == media_type)
+        parts().looks.at_export(who(), batch_id, form=form)
     body = bodies[media_type]()
     return Response(body, content_type=f"{media_type}; charset=utf-8", headers={"Cache-Control": "no-store"})
 
@@ -161,7 +166,7 @@ def _results(batch_id: str, media_type: str, *, partial: bool) -> Response:
 def cancel(batch_id: str) -> BatchAnswer:
     with _changing(batch_id) as (session, batch):
         try:
-            ending.cancel(session, batch, actor=parts().actor)
+            ending.cancel(session, batch, actor=who())
         except ending.BatchClosed as error:
             raise Problem(409, "batch_closed", "The batch has ended; there is nothing left to cancel.") from error
     current_app.logger.info("cancelled %s", batch_id)
@@ -177,7 +182,7 @@ def retry(batch_id: str) -> BatchAnswer:
     with _changing(batch_id) as (session, batch):
         lane = Lane(batch.lane)
         try:
-            moved = ending.retry(session, batch, actor=parts().actor, expire_seconds=own.settings.expire_hours * 3600)
+            moved = ending.retry(session, batch, actor=who(), expire_seconds=own.settings.expire_hours * 3600)
         except ending.BatchPurged as error:
             raise Problem(410, "batch_purged", "The batch's images were purged; submit them again.") from error
         except ending.NothingToRetry as error:
@@ -194,7 +199,7 @@ def retry(batch_id: str) -> BatchAnswer:
 @blueprint.doc(summary="Purge the batch's pixels; results and audit stay", responses=[404, 409])
 def purge(batch_id: str) -> BatchAnswer:
     with _changing(batch_id) as (session, batch):
-        purging.mark(session, batch, actor=parts().actor)
+        purging.mark(session, batch, actor=who())
     removed = purging.remove(parts().system, parts().blobs, batch_id)
     current_app.logger.info("purged %s: %d files", batch_id, removed)
     return BatchAnswer.of(_progress(batch_id))

@@ -2,7 +2,7 @@
 
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -103,6 +103,14 @@ class Client:
         """Yield the results as CSV, piece by piece."""
         with self._answered("GET", f"/v1/batches/{batch_id}/results.csv", params={"partial": partial}) as answer:
             yield from answer.iter_text()
+
+    def label(self, rows: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+        """Give ground truth; the answer has one row for each, kept or refused."""
+        return self._json("POST", "/v1/labels", json={"labels": rows})
+
+    def label_csv(self, text: str) -> dict[str, Any]:
+        """The same from CSV, whose first line names the columns."""
+        return self._json("POST", "/v1/labels", content=text.encode(), headers={"Content-Type": "text/csv"})
 
     def ready(self) -> bool:
         try:

@@ -44,7 +44,7 @@ def submit(settings: Settings, paths: Paths, *, wait: bool, urgent: bool, synthe
 @click.pass_obj
 def status(settings: Settings, batch: str | None) -> None:
     """Show one batch, or the newest ones."""
-    with _talking(settings) as client:
+    with talking(settings) as client:
         found = [client.batch(batch)] if batch else client.batches()
     if not found:
         words.print("no batch yet: submit one with `cxr submit FOLDER --wait`")
@@ -71,7 +71,7 @@ def status(settings: Settings, batch: str | None) -> None:
 @click.pass_obj
 def results(settings: Settings, batch: str | None, output: Path | None, *, partial: bool) -> None:
     """Fetch the results of a batch, or of the latest one, as CSV."""
-    with _talking(settings) as client:
+    with talking(settings) as client:
         chosen = batch or _latest(client)
         if output is None:
             for text in client.results_csv(chosen, partial=partial):
@@ -91,7 +91,7 @@ def results(settings: Settings, batch: str | None, output: Path | None, *, parti
 @click.pass_obj
 def cancel(settings: Settings, batch: str) -> None:
     """Stop what no worker has begun; results that are there stay."""
-    with _talking(settings) as client:
+    with talking(settings) as client:
         _say_where_it_stands(client.cancel(batch))
 
 
@@ -100,7 +100,7 @@ def cancel(settings: Settings, batch: str) -> None:
 @click.pass_obj
 def retry(settings: Settings, batch: str) -> None:
     """Queue again what was quarantined, cancelled or expired."""
-    with _talking(settings) as client:
+    with talking(settings) as client:
         _say_where_it_stands(client.retry(batch))
 
 
@@ -112,7 +112,7 @@ def purge(settings: Settings, batch: str, *, yes: bool) -> None:
     """Remove a batch's images for good; results and audit stay."""
     if not yes:
         click.confirm(f"Remove the images of {batch} for good?", abort=True)
-    with _talking(settings) as client:
+    with talking(settings) as client:
         _say_where_it_stands(client.purge(batch))
 
 
@@ -126,7 +126,7 @@ def send(settings: Settings, paths: Paths, *, urgent: bool = False, synthetic: b
     """Submit the images under `paths` with a progress bar."""
     files = images_in(paths)
     total = sum(path.stat().st_size for _, path in files)
-    with _talking(settings) as client, bar("sending", DownloadColumn()) as progress:
+    with talking(settings) as client, bar("sending", DownloadColumn()) as progress:
         task = progress.add_task("sending", total=total)
         return client.submit(files, urgent=urgent, synthetic=synthetic, sent=lambda size: progress.advance(task, size))
 
@@ -134,7 +134,7 @@ def send(settings: Settings, paths: Paths, *, urgent: bool = False, synthetic: b
 def follow(settings: Settings, batch_id: str) -> Batch:
     """Wait for the batch to be finished, with a progress bar, and return it."""
     batch: Batch = {}
-    with _talking(settings) as client, bar("classifying", MofNCompleteColumn()) as progress:
+    with talking(settings) as client, bar("classifying", MofNCompleteColumn()) as progress:
         task = progress.add_task("classifying", total=None)
         for batch in client.follow(batch_id):
             progress.update(task, total=batch["total"], completed=round(batch["progress"] * batch["total"]))
@@ -143,7 +143,7 @@ def follow(settings: Settings, batch_id: str) -> Batch:
 
 def show(settings: Settings, batch: Batch) -> None:
     """Print the first images of the batch with their results, those without a number first."""
-    with _talking(settings) as client:
+    with talking(settings) as client:
         images = sorted(client.images(batch["id"]), key=lambda image: image["probability"] is not None)[:_SHOWN]
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("image", overflow="fold")
@@ -210,7 +210,7 @@ def _removed_after(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _talking(settings: Settings) -> Iterator[Client]:
+def talking(settings: Settings) -> Iterator[Client]:
     """A client whose failures end the command with one line."""
     try:
         with Client(up.running_url(settings), key=operator_key.known(settings)) as client:

@@ -5,15 +5,16 @@ from typing import Annotated
 
 from apiflask import APIBlueprint
 from pydantic import AwareDatetime, Field
+from sqlalchemy.orm import Session
 
 from api.access import needs
 from api.batches import Query
 from api.problems import Problem
 from api.schemas import ResultAnswer, ResultPage
-from api.wiring import parts
+from api.wiring import parts, who
 from db import results
 from db.keys import Scope
-from db.results import Search
+from db.results import Found, Search
 from db.tables import Label
 
 blueprint = APIBlueprint("findings", __name__, url_prefix="/v1/results", tag="Results")
@@ -43,6 +44,7 @@ def index(query: SearchQuery) -> ResultPage:
     with parts().database.read() as session:
         found = results.newest(session, search, limit=query.limit + 1, after=query.after)
         page = [ResultAnswer.of(one) for one in found[: query.limit]]
+    parts().looks.at_search(who(), found[: query.limit], sorted(query.model_fields_set))
     more = len(found) > query.limit
     return ResultPage(data=page, has_more=more, after=page[-1].id if more else None)
 
@@ -53,7 +55,15 @@ def index(query: SearchQuery) -> ResultPage:
 @blueprint.doc(summary="One result with all that made it", responses=[404])
 def one(result_id: str) -> ResultAnswer:
     with parts().database.read() as session:
-        found = results.one(session, result_id) if result_id.isprintable() else None
-        if found is None:
-            raise Problem(404, "result_unknown", "There is no result of this id; GET /v1/results searches them.")
-        return ResultAnswer.of(found)
+        found = find(session, result_id)
+        answer = ResultAnswer.of(found)
+    parts().looks.at_result(who(), found)
+    return answer
+
+
+def find(session: Session, result_id: str) -> Found:
+    """Return the result, or raise the problem that tells why there is none."""
+    found = results.one(session, result_id) if result_id.isprintable() else None
+    if found is None:
+        raise Problem(404, "result_unknown", "There is no result of this id; GET /v1/results searches them.")
+    return found

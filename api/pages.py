@@ -6,7 +6,7 @@ from flask import render_template, request
 from api.access import needs
 from api.problems import Problem
 from api.schemas import NOTICE
-from api.wiring import parts
+from api.wiring import parts, who
 from db import batches, heartbeats
 from db.keys import Scope
 from worker.rejection import CODES, REASONS
@@ -39,6 +39,7 @@ def batch(batch_id: str) -> str:
         if progress is None:
             raise Problem(404, "batch_unknown", "There is no batch of this id.")
         lines = list(batches.lines(session, batch_id, skip=after, limit=_IMAGES + 1))
+    parts().looks.at_page(who(), batch_id, lines[:_IMAGES])
     return render_template(
         "batch.html",
         batch=progress,

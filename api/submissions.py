@@ -15,7 +15,7 @@ from api.access import needs
 from api.batches import POLL_SECONDS, Query
 from api.problems import Problem, disk_full
 from api.schemas import SubmittedAnswer
-from api.wiring import Parts, parts
+from api.wiring import Parts, parts, who
 from db import batches, idempotency, purging
 from db.batches import Item
 from db.blobs import Delivery
@@ -106,7 +106,7 @@ def _kept(own: Parts, delivery: Delivery, key: str | None, items: Sequence[Item]
     try:
         with own.database.write() as session:
             batch_id = batches.add(
-                session, items, lane=query.lane, actor=own.actor, synthetic=query.synthetic, expire_seconds=seconds
+                session, items, lane=query.lane, actor=who(), synthetic=query.synthetic, expire_seconds=seconds
             ).id
             if key:
                 idempotency.keep(session, key, _fingerprint(items, query), batch_id)

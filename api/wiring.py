@@ -5,12 +5,14 @@ from typing import TYPE_CHECKING
 
 from flask import current_app, g
 
+from api.looks import Looks
 from api.polling import Patience
 from db.blobs import Blobs
 from db.database import Database
 from settings import Settings
 
 if TYPE_CHECKING:
+    from db.keys import Caller
     from worker.tickets import Tickets
 
 
@@ -24,13 +26,19 @@ class Parts:
     blobs: Blobs
     tickets: "Tickets"
     patience: Patience
+    looks: Looks
     tenant: str = ""
-    actor: str = ""
 
 
 def parts() -> Parts:
     """The parts as the present request's caller may use them; without a caller, nobody's rows are seen."""
     own: Parts = current_app.extensions["cxr"]
     caller = g.get("caller")
-    tenant, actor = (caller.tenant, caller.actor) if caller else ("", "")
-    return replace(own, database=own.system.of(tenant), tenant=tenant, actor=actor)
+    tenant = caller.tenant if caller else ""
+    return replace(own, database=own.system.of(tenant), tenant=tenant)
+
+
+def who() -> str:
+    """Who asks, as the audit names them."""
+    caller: Caller = g.caller
+    return caller.actor

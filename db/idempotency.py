@@ -4,12 +4,12 @@ import hashlib
 import json
 from collections.abc import Sequence
 
-from sqlalchemy import ForeignKeyConstraint, PrimaryKeyConstraint, Text, select
+from sqlalchemy import PrimaryKeyConstraint, Text, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from db.batches import Item
 from db.tables import Lane, Table
-from db.tenancy import Owned
+from db.tenancy import Owned, of_its_batch
 
 
 class IdempotencyKey(Owned, Table):
@@ -19,10 +19,7 @@ class IdempotencyKey(Owned, Table):
     key: Mapped[str] = mapped_column(Text)
     fingerprint: Mapped[str] = mapped_column(Text)
     batch_id: Mapped[str] = mapped_column(Text)
-    __table_args__ = (
-        PrimaryKeyConstraint("tenant", "key"),
-        ForeignKeyConstraint(["batch_id", "tenant"], ["batches.id", "batches.tenant"]),
-    )
+    __table_args__ = (PrimaryKeyConstraint("tenant", "key"), of_its_batch())
 
 
 class KeyReused(Exception):

@@ -4,7 +4,7 @@ import secrets
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, and_, exists, func, select, true, update
 from sqlalchemy.orm import Session
@@ -28,6 +28,8 @@ class Claimed:
     sha256: str
     model_version: str
     tenant: str
+    claimed_at: datetime
+    attempt: int
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,11 @@ def claim(
     if not moved:
         return None
     pinned = _pinned(session, {row.batch_id for row in moved})
-    images = tuple(Claimed(row.id, row.batch_id, row.sha256, *pinned[row.batch_id]) for row in sorted(moved))
+    lease = timedelta(seconds=lease_seconds)
+    images = tuple(
+        Claimed(row.id, row.batch_id, row.sha256, *pinned[row.batch_id], row.lease_until - lease, row.attempts)
+        for row in sorted(moved)
+    )
     return Claim(token, images, alone)
 
 
@@ -215,9 +221,14 @@ def _result(finding: Finding, worker: str, at: datetime) -> dict[str, object]:
 def _classified(finding: Finding, row: dict[str, object]) -> audit.Entry:
     kept = ("image_sha256", "model_version", "weights_sha256", "preprocessing", "probability", "threshold", "label")
     detail = {"result": row["id"], "reasons": row["reasons"], "gate": row["gate"]} | {name: row[name] for name in kept}
+    detail |= _begun(finding.image)
     return audit.Entry("image.classified", f"image:{finding.image.id}", finding.image.batch_id, detail)
 
 
 def _failed(failure: Failure) -> audit.Entry:
-    detail = {"sha256": failure.image.sha256, "code": failure.code}
+    detail = {"sha256": failure.image.sha256, "code": failure.code} | _begun(failure.image)
     return audit.Entry(f"image.{failure.state}", f"image:{failure.image.id}", failure.image.batch_id, detail)
+
+
+def _begun(image: Claimed) -> dict[str, object]:
+    return {"claimed_at": image.claimed_at.isoformat(timespec="milliseconds"), "attempt": image.attempt}

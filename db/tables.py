@@ -10,7 +10,6 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     ForeignKey,
-    ForeignKeyConstraint,
     Index,
     Integer,
     MetaData,
@@ -23,7 +22,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from sqlalchemy.types import Boolean, Float
 
 from db.clock import Moment
-from db.tenancy import Owned
+from db.tenancy import Owned, of_its_batch
 
 # SQLite counts only INTEGER PRIMARY KEY up by itself.
 Identity = BigInteger().with_variant(Integer, "sqlite")
@@ -76,11 +75,6 @@ class Label(StrEnum):
 def _one_of(column: str, values: type[StrEnum]) -> CheckConstraint:
     listed = ", ".join(f"'{value}'" for value in values)
     return CheckConstraint(f"{column} IN ({listed})", name=f"{column}_known")
-
-
-def _of_its_batch() -> ForeignKeyConstraint:
-    """What belongs to a batch belongs to the batch's hospital."""
-    return ForeignKeyConstraint(["batch_id", "tenant"], ["batches.id", "batches.tenant"])
 
 
 def _only(condition: str) -> dict[str, Any]:
@@ -173,7 +167,7 @@ class Image(Owned, Table):
     sop_uid: Mapped[str | None] = mapped_column(Text)
     accession: Mapped[str | None] = mapped_column(Text)
     __table_args__ = (
-        _of_its_batch(),
+        of_its_batch(),
         UniqueConstraint("batch_id", "custom_id"),
         _one_of("lane", Lane),
         _one_of("state", ImageState),
@@ -211,7 +205,7 @@ class Result(Owned, Table):
     predict_ms: Mapped[float] = mapped_column(Float)
     created_at: Mapped[datetime] = mapped_column(Moment)
     __table_args__ = (
-        _of_its_batch(),
+        of_its_batch(),
         UniqueConstraint("image_id", "model_version"),
         _one_of("label", Label),
         CheckConstraint("raw_probability BETWEEN 0 AND 1", name="raw_probability_in_range"),
@@ -224,19 +218,28 @@ class Result(Owned, Table):
 
 
 class AuditRow(Table):
-    """Append-only; each row's hash covers the one before it. Triggers refuse UPDATE and DELETE."""
+    """Append-only; each row's hash covers the one before it. Triggers refuse UPDATE and DELETE.
+
+    `origin` is the address that a request came from, None where a worker acted.
+    """
 
     __tablename__ = "audit"
     seq: Mapped[int] = mapped_column(Identity, primary_key=True, autoincrement=False)
     at: Mapped[str] = mapped_column(Text)
     actor: Mapped[str] = mapped_column(Text)
+    origin: Mapped[str | None] = mapped_column(Text)
     action: Mapped[str] = mapped_column(Text)
     subject: Mapped[str] = mapped_column(Text)
     batch_id: Mapped[str | None] = mapped_column(Text)
     detail: Mapped[str] = mapped_column(Text)
     previous_hash: Mapped[str] = mapped_column(Text)
     hash: Mapped[str] = mapped_column(Text)
-    __table_args__ = (UniqueConstraint("hash"), Index("ix_audit_batch_id", "batch_id"))
+    __table_args__ = (
+        UniqueConstraint("hash"),
+        Index("ix_audit_batch_id", "batch_id"),
+        # A search shows results of many batches, so no batch leads to its row.
+        Index("ix_audit_searches", "seq", **_only("action = 'results.searched'")),
+    )
 
 
 class AuditHead(Table):

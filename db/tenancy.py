@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from sqlalchemy import Connection, ForeignKey, event
+from sqlalchemy import Connection, ForeignKey, ForeignKeyConstraint, event
 from sqlalchemy.engine.interfaces import ExecutionContext
 from sqlalchemy.orm import Mapped, ORMExecuteState, Session, mapped_column, with_loader_criteria
 
@@ -25,6 +25,11 @@ class Owned:
     """A row of one hospital; others never see it."""
 
     tenant: Mapped[str] = mapped_column(ForeignKey("tenants.id"), default=_the_sessions)
+
+
+def of_its_batch() -> ForeignKeyConstraint:
+    """What belongs to a batch belongs to the batch's hospital."""
+    return ForeignKeyConstraint(["batch_id", "tenant"], ["batches.id", "batches.tenant"])
 
 
 @event.listens_for(Session, "do_orm_execute")

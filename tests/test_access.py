@@ -22,6 +22,7 @@ from tests.uploading import Api, Radiograph, multipart
 
 OPEN = {"/livez", "/readyz"}
 OF_NO_HOSPITAL = {"/v1/limits"}  # the same for everybody
+OF_ALL_HOSPITALS = {"/v1/audit"}  # one chain, until each hospital has its own
 
 Call = tuple[str, str]
 
@@ -32,6 +33,7 @@ class Walk:
 
     api: Api
     names: dict[str, str]
+    traces: set[str]
     calls: dict[Call, list[str]]
 
     def ask(self, call: Call, key: str | None) -> TestResponse:
@@ -56,7 +58,9 @@ def walk(settings: Settings, database_url: str, radiograph: Radiograph) -> Itera
         held = queue.claim(session, Lane.ROUTINE, 1, lease_seconds=60, alone=False)
         assert held
         queue.finish(session, held, [finding(image) for image in held.images], [], worker="w1")
-        result = session.scalars(text("SELECT id FROM results")).one()
+        ids = {"batch_id": sent["id"], "result_id": session.scalars(text("SELECT id FROM results")).one()}
+    label = {"result_id": ids["result_id"], "label": "positive", "source": "rt_pcr", "given_by": "the laboratory"}
+    assert api.client.post("/v1/labels", json={"labels": [label]}).status_code == 200
     document: Any = api.client.get("/openapi.json").json
     calls = {
         (path, method): sorted(scope for one in call["security"] for scope in one["key"])
@@ -64,7 +68,8 @@ def walk(settings: Settings, database_url: str, radiograph: Radiograph) -> Itera
         for method, call in methods.items()
     }
     # A new parameter needs an example here, of something that belongs to the tenant `default`.
-    yield Walk(api, {"batch_id": sent["id"], "custom_id": "a.png", "suffix": "json", "result_id": result}, calls)
+    names = ids | {"custom_id": "a.png", "suffix": "json"}
+    yield Walk(api, names, {*ids.values(), held.images[0].sha256}, calls)
     api.parts.system.close()
 
 
@@ -105,7 +110,7 @@ def test_another_hospitals_things_are_not_found(walk: Walk) -> None:
     other, own = key(system, tenant="other"), key(system)
     for call in walk.calls:
         path, method = call
-        if path in OPEN | OF_NO_HOSPITAL:
+        if path in OPEN | OF_NO_HOSPITAL | OF_ALL_HOSPITALS:
             continue
         answer = walk.ask(call, other)
         if "{" in path:
@@ -113,8 +118,18 @@ def test_another_hospitals_things_are_not_found(walk: Walk) -> None:
             assert walk.ask(call, own).status_code != 404, call
         elif method == "get":
             assert answer.status_code == 200, call
-            assert not [name for name in walk.names.values() if "_" in name and name in answer.text], call
-            assert walk.names["batch_id"] in walk.ask(call, own).text, call
+            assert not [trace for trace in walk.traces if trace in answer.text], call
+            assert [trace for trace in walk.traces if trace in walk.ask(call, own).text], call
+
+
+def test_another_hospitals_image_cannot_be_labelled(walk: Walk) -> None:
+    client = walk.api.client.application.test_client()
+    label = {"label": "positive", "source": "rt_pcr", "given_by": "the laboratory"}
+    for thing in ({"result_id": walk.names["result_id"]}, {"image_sha256": min(walk.traces)}):
+        for tenant, status in (("other", 422), ("default", 200)):
+            headers = {"Authorization": f"Bearer {key(walk.api.parts.system, tenant=tenant)}"}
+            answer = client.post("/v1/labels", json={"labels": [label | thing]}, headers=headers)
+            assert answer.status_code == status, answer.text
 
 
 def test_a_route_without_a_rule_does_not_start() -> None:

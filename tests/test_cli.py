@@ -158,3 +158,16 @@ def test_a_setting_that_cannot_be_used_is_named(tmp_path: Path, name: str, value
     assert answer.returncode == 1
     assert name in answer.stderr
     assert "secret" not in answer.stderr
+
+
+def test_labels_are_given_one_by_one_and_as_a_table(run: Run, folder: Path, tmp_path: Path) -> None:
+    assert run("submit", next(folder.glob("*.png")), "--wait").returncode == 0
+    sha256 = next(csv.DictReader(run("results").stdout.splitlines()))["sha256"]
+    one = run("label", "positive", "--image", sha256, "--source", "rt-pcr", "--by", "laboratory")
+    assert (one.returncode, "1 labels kept" in one.stdout) == (0, True), one.stderr
+    (tmp_path / "labels.csv").write_text(
+        f"label,source,given_by,image_sha256\nnegative,radiologist,B,{sha256}\nmaybe,radiologist,B,{sha256}\n"
+    )
+    many = run("label", "--csv", tmp_path / "labels.csv")
+    assert (many.returncode, "1 labels kept" in many.stdout, "row 2" in many.stderr) == (1, True, True)
+    assert run("label", "positive", "--image", sha256).returncode == 1

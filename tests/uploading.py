@@ -31,6 +31,7 @@ class Api:
         self.parts: Parts = app.extensions["cxr"]
         migrate.upgrade(self.parts.database)
         show_key(self.client)
+        self.actor = "key:" + self.client.environ_base["HTTP_AUTHORIZATION"].split("_")[1]
         with self.parts.database.write() as session:
             registry.register(session, self.parts.blobs, CARD, b"weights", actor="test")
             registry.appoint(session, registry.CHAMPION, CARD.version, actor="test")

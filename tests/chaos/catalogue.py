@@ -95,7 +95,6 @@ FAULTS = {
         faults.set_clock,
         (2, 4, 40),
         (2, 4),
-        databases=(SQLITE,),  # whose clock is its processes' own; PostgreSQL's server does not bear libfaketime yet
         make=Make(environment=_CLOCK),
         after=faults.clocks_were_wrong,
     ),

@@ -163,6 +163,9 @@ def fill_disk(scene: Scene) -> None:
 
 
 def set_clock(scene: Scene) -> None:
+    """Once more images were finished by the clock as it is: else nobody could see that it was set."""
+    before = scene.finished()
+    until(lambda: scene.finished() > before, "an image is finished")
     clock = Path(CLOCK.format(home=scene.field.home))
     present = clock.read_text() if clock.exists() else "+0"
     offsets = [f"{hours * _HOUR_SECONDS:+d}" for hours in (-1, 0, 1)]

@@ -76,6 +76,11 @@ class Scene:
             query = select(func.count()).where(Image.batch_id == batch_id, Image.state == ImageState.CLASSIFIED)
             return session.scalars(query).one()
 
+    def finished(self) -> int:
+        """How many images of all batches have come to their end."""
+        with self.field.database.read() as session:
+            return session.scalars(select(func.count(Image.finished_at))).one()
+
     def measured(self) -> list[float]:
         """Seconds that each recovery took, by the database's clock; a fault that met no work has none."""
         with self.field.database.read() as session:

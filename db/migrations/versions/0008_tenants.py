@@ -1,24 +1,40 @@
 """Tenants, keys and sign-ins; what is there already belongs to the tenant `default`."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import sqlalchemy as sa
 from alembic import op
+from alembic.operations.base import BatchOperations
 
 from db.tenancy import wall
 
-revision = "0006"
-down_revision = "0005"
+revision = "0008"
+down_revision = "0007"
 branch_labels = None
 depends_on = None
 
 MOMENT = sa.DateTime(timezone=True)
-OWNED = ("batches", "images", "results")  # in the order of who refers to whom
+OWNED = ("batches", "images", "results", "labels")  # in the order of who refers to whom
+OF_A_BATCH = {"images", "results"}
 
 
-def checks(table: str) -> tuple[sa.CheckConstraint, ...]:
-    """SQLite changes a column by making the table anew, and Alembic does not read these back by itself."""
+@contextmanager
+def made_anew(table: str) -> Iterator[BatchOperations]:
+    """SQLite changes a column by making the table anew, and Alembic brings neither checks nor triggers over."""
     bind = op.get_bind()
-    found = sa.inspect(bind).get_check_constraints(table) if bind.dialect.name == "sqlite" else []
-    return tuple(sa.CheckConstraint(check["sqltext"], name=op.f(str(check["name"]))) for check in found)
+    if bind.dialect.name != "sqlite":
+        with op.batch_alter_table(table) as changed:
+            yield changed
+        return
+    found = sa.inspect(bind).get_check_constraints(table)
+    checks = tuple(sa.CheckConstraint(check["sqltext"], name=op.f(str(check["name"]))) for check in found)
+    triggers = f"SELECT sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name = '{table}'"  # noqa: S608
+    again = bind.scalars(sa.text(triggers)).all()
+    with op.batch_alter_table(table, table_args=checks) as changed:
+        yield changed
+    for trigger in again:
+        op.execute(trigger)
 
 
 def upgrade() -> None:
@@ -65,14 +81,13 @@ def upgrade() -> None:
 
 
 def _give_owner(table: str) -> None:
-    op.add_column(table, sa.Column("tenant", sa.Text(), nullable=True))
-    op.execute(f"UPDATE {table} SET tenant = 'default'")  # noqa: S608
-    with op.batch_alter_table(table, table_args=checks(table)) as changed:
-        changed.alter_column("tenant", existing_type=sa.Text(), nullable=False)
+    op.add_column(table, sa.Column("tenant", sa.Text(), nullable=False, server_default="default"))
+    with made_anew(table) as changed:
+        changed.alter_column("tenant", existing_type=sa.Text(), server_default=None)
         changed.create_foreign_key(op.f(f"fk_{table}_tenant"), "tenants", ["tenant"], ["id"])
         if table == "batches":
             changed.create_unique_constraint(op.f("uq_batches_tenant_id"), ["tenant", "id"])
-        else:
+        if table in OF_A_BATCH:
             name = op.f(f"fk_{table}_batch_id")
             changed.drop_constraint(name, type_="foreignkey")
             changed.create_foreign_key(name, "batches", ["batch_id", "tenant"], ["id", "tenant"])
@@ -134,11 +149,11 @@ def downgrade() -> None:
 
 
 def _take_owner(table: str) -> None:
-    with op.batch_alter_table(table, table_args=checks(table)) as changed:
+    with made_anew(table) as changed:
         changed.drop_constraint(op.f(f"fk_{table}_tenant"), type_="foreignkey")
         if table == "batches":
             changed.drop_constraint(op.f("uq_batches_tenant_id"), type_="unique")
-        else:
+        if table in OF_A_BATCH:
             name = op.f(f"fk_{table}_batch_id")
             changed.drop_constraint(name, type_="foreignkey")
             changed.create_foreign_key(name, "batches", ["batch_id"], ["id"])

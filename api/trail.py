@@ -1,0 +1,113 @@
+"""The audit over HTTP: its rows by filters, and the life of one result."""
+
+import json
+from datetime import datetime
+from typing import Annotated, Any, Self
+
+from apiflask import APIBlueprint
+from pydantic import AwareDatetime, BaseModel, Field
+
+from api.access import needs
+from api.batches import Query
+from api.findings import find
+from api.schemas import ResultAnswer
+from api.wiring import parts, who
+from db import trail
+from db.keys import Scope
+from db.tables import AuditRow
+from db.trail import Search
+
+blueprint = APIBlueprint("trail", __name__, url_prefix="/v1", tag="Audit")
+
+_Text = Annotated[str | None, Field(max_length=200)]
+
+
+class AuditQuery(Query):
+    actor: _Text = None
+    action: _Text = None
+    subject: _Text = None
+    batch_id: _Text = None
+    origin: _Text = None
+    since: Annotated[datetime, AwareDatetime] | None = Field(default=None, alias="from", description="Then and later")
+    until: Annotated[datetime, AwareDatetime] | None = Field(default=None, alias="to", description="Before then")
+    limit: Annotated[int, Field(ge=1, le=1000)] = 100
+    after: str | None = Field(default=None, pattern="^[0-9]{1,18}$", description="`after` of the page before")
+
+
+class AuditEvent(BaseModel):
+    """One row as it stands in the chain; `hash` covers everything else in it and the row before."""
+
+    seq: int
+    at: str
+    actor: str = Field(description="Who")
+    origin: str | None = Field(description="From where: the address of the request; null where a worker acted")
+    action: str
+    subject: str = Field(description="What it was done to")
+    batch_id: str | None
+    detail: dict[str, Any]
+    previous_hash: str
+    hash: str
+
+    @classmethod
+    def of(cls, row: AuditRow) -> Self:
+        values = {name: getattr(row, name) for name in cls.model_fields}
+        return cls(**values | {"detail": json.loads(row.detail)})
+
+
+class AuditPage(BaseModel):
+    data: list[AuditEvent]
+    has_more: bool
+    after: str | None = Field(description="Pass as `after` for the next page")
+
+
+class Step(BaseModel):
+    at: str
+    action: str
+    actor: str
+    origin: str | None
+    detail: dict[str, Any]
+    seq: int = Field(description="The row of the audit that tells it")
+
+
+class History(BaseModel):
+    result: ResultAnswer
+    steps: list[Step] = Field(description="Oldest first: submitted, claimed, classified, looked at, amended, purged")
+
+
+@blueprint.get("/audit")
+@needs(Scope.AUDIT)
+@blueprint.input(AuditQuery, location="query", arg_name="query")
+@blueprint.output(AuditPage)
+@blueprint.doc(summary="The audit, oldest row first; reading it leaves a row too")
+def index(query: AuditQuery) -> AuditPage:
+    parts().looks.at_audit(who(), "audit")
+    search = Search(**{name: getattr(query, name) for name in Search.__dataclass_fields__})
+    with parts().database.read() as session:
+        found = list(trail.rows(session, search, after=int(query.after or 0), limit=query.limit + 1))
+        page = [AuditEvent.of(row) for row in found[: query.limit]]
+    more = len(found) > query.limit
+    return AuditPage(data=page, has_more=more, after=str(page[-1].seq) if more else None)
+
+
+@blueprint.get("/results/<result_id>/history")
+@needs(Scope.AUDIT)
+@blueprint.output(History)
+@blueprint.doc(summary="The life of one result, from its submission to the last look at it", responses=[404])
+def history(result_id: str) -> History:
+    with parts().database.read() as session:
+        batch_id = find(session, result_id).result.batch_id
+    parts().looks.at_audit(who(), result_id, batch_id)
+    with parts().database.read() as session:
+        found = find(session, result_id)
+        steps = [step for row in trail.life(session, found) for step in _steps(row)]
+        return History(result=ResultAnswer.of(found), steps=steps)
+
+
+def _steps(row: AuditRow) -> list[Step]:
+    """A row, and before it the claim that it ends: leases leave no row of their own."""
+    detail = json.loads(row.detail)
+    told = Step(at=row.at, action=row.action, actor=row.actor, origin=row.origin, detail=detail, seq=row.seq)
+    if "claimed_at" not in detail:
+        return [told]
+    claim = {name: detail[name] for name in ("attempt", "model_version") if name in detail}
+    return [told.model_copy(update={"at": detail["claimed_at"], "action": "image.claimed", "detail": claim}), told]
