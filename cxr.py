@@ -69,11 +69,11 @@ def _serving(command: Callable[[Settings], None]) -> Callable[[Settings], None]:
 @_serving
 def api_(settings: Settings) -> None:
     """Serve the HTTP API and the pages."""
-    from api.server import SchemaOld, serve  # noqa: PLC0415 - every other command would pay for Flask
+    from api.server import serve  # noqa: PLC0415 - every other command would pay for Flask
 
     try:
         serve(settings)
-    except SchemaOld as error:
+    except migrations.SchemaOld as error:
         fail(str(error))
 
 
@@ -86,7 +86,7 @@ def worker(settings: Settings) -> None:
 
     try:
         process.run(settings)
-    except registry.NoChampion as error:
+    except (migrations.SchemaOld, registry.NoChampion) as error:
         fail(str(error))
 
 

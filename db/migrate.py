@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 
+class SchemaOld(Exception):
+    """The tables are not those that this code expects."""
+
+
 def upgrade(database: Database, revision: str = "head") -> None:
     from alembic import command  # noqa: PLC0415
 
@@ -73,6 +77,12 @@ def is_current(database: Database) -> bool:
             return False
         applied: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
     return applied == NEWEST
+
+
+def require_current(database: Database) -> None:
+    """Raise SchemaOld before a process works with the wrong tables."""
+    if not is_current(database):
+        raise SchemaOld("the database has another schema: run `cxr migrate`")
 
 
 def _config(connection: "Connection") -> "Config":
