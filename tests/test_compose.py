@@ -112,7 +112,9 @@ def test_what_must_survive_lies_on_volumes(everything: dict[str, Any]) -> None:
     assert mounts["postgres"] == [("postgres", "/var/lib/postgresql/data")]
     assert mounts["redis"] == [("redis", "/data")]
     for name in ("api", "worker", "worker-gpu", "migrate"):
-        assert mounts[name] == [("blobs", everything[name]["environment"]["CXR_BLOBS"])]
+        assert mounts[name][0] == ("blobs", everything[name]["environment"]["CXR_BLOBS"])
+    for name in ("worker", "worker-gpu"):
+        assert mounts[name][1:] == [("audit", everything[name]["environment"]["CXR_AUDIT_HEADS"])]
 
 
 def test_nothing_serves_before_the_migration(everything: dict[str, Any]) -> None:

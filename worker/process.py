@@ -19,6 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from db import heartbeats, migrate, registry
 from db.blobs import Blobs
 from db.database import Database
+from db.heads import Heads
 from db.tables import Lane
 from settings import Settings
 from worker import device, schedule
@@ -46,7 +47,7 @@ def run(settings: Settings) -> None:
     sys.setswitchinterval(_SWITCH_SECONDS)
     database, blobs = Database(settings.database_url), Blobs(settings.blobs)
     app = celery_app(settings)
-    schedule.register(app, database, blobs)
+    schedule.register(app, database, blobs, Heads(settings.audit_heads))
     with _decoders(settings) as decoders:
         device_name = device.prepare()
         from worker.line import Line  # noqa: PLC0415 - loads TensorFlow, which the device must precede
