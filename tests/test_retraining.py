@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import select, update
 
 import cxr
-from db import batches, labels, retraining
+from db import batches, labels, retraining, tenancy
 from db.batches import Item
 from db.blobs import Blobs
 from db.clock import now
@@ -53,7 +53,7 @@ def classified(database: Database, blobs: Blobs, *pictures: bytes, **batch: Any)
     from db import queue  # noqa: PLC0415
 
     sha256s = [blobs.put(data) for data in pictures]
-    with database.write() as session:
+    with database.of(tenancy.DEFAULT).write() as session:
         items = [Item(f"{number}.png", sha256, 1, "image/png") for number, sha256 in enumerate(sha256s)]
         batches.add(session, items, lane=Lane.ROUTINE, actor="test", **batch)
     with database.write() as session:
@@ -77,7 +77,7 @@ def classified(database: Database, blobs: Blobs, *pictures: bytes, **batch: Any)
 
 
 def label(database: Database, sha256: str, truth: Truth, patient: str | None = None) -> None:
-    with database.write() as session:
+    with database.of(tenancy.DEFAULT).write() as session:
         given = Given(truth, Source.RT_PCR, "laboratory", image_sha256=sha256, patient=patient)
         assert labels.give(session, [given], actor="test")[0].label
 
@@ -110,7 +110,7 @@ def test_synthetic_purged_and_unscored_images_are_not_trained_on(database: Datab
         session.execute(update(Batch).values(purged_at=now()))
     (drawn,) = classified(database, blobs, picture(3), synthetic=True)
     label(database, drawn, POSITIVE)
-    with database.write() as session:
+    with database.of(tenancy.DEFAULT).write() as session:
         sha256 = blobs.put(picture(4))
         batches.add(session, [Item("4.png", sha256, 1, "image/png")], lane=Lane.ROUTINE, actor="test")
     label(database, sha256, POSITIVE)
