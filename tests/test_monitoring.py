@@ -52,7 +52,7 @@ def classified(database: Database, labels: Sequence[Label], scores: Sequence[flo
 
 
 def told(database: Database, sha256s: Sequence[str], truths: Sequence[Truth]) -> None:
-    with database.write() as session:
+    with database.of(tenancy.DEFAULT).write() as session:
         rows = [
             Given(truth, Source.RT_PCR, "laboratory", image_sha256=sha256)
             for sha256, truth in zip(sha256s, truths, strict=True)
