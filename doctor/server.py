@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
+import operator_key
 import up
 from cxr_client import Client, ClientError, NotAllowed
 from cxr_client.version import VERSION
@@ -11,6 +12,7 @@ from doctor.finding import Finding, failed, warning, well
 from doctor.records import check_clock
 from settings import Settings
 
+_FORBIDDEN = 403
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
@@ -22,7 +24,7 @@ def check_server(settings: Settings) -> Iterator[Finding]:
         yield failed("server", str(error), "start it with `cxr up`, or name another with CXR_URL")
         return
     try:
-        with Client(url, None, patience_seconds=0) as client:
+        with Client(url, operator_key.known(settings), patience_seconds=0) as client:
             ready, here = client.ready(), datetime.now(UTC)
             if ready.problems:
                 yield failed("server", f"{url}: {'; '.join(ready.problems)}", "mend what it names")
@@ -45,5 +47,7 @@ def _key(client: Client) -> Finding:
     try:
         client.batches(limit=1)
     except NotAllowed as error:
+        if error.status == _FORBIDDEN:
+            return well("key", "the server knows it; it may not read")
         return failed("key", error.detail, "set CXR_KEY to a key that is valid: `cxr key create` makes one")
     return well("key", "the server answers with it")
