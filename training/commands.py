@@ -9,7 +9,7 @@ import click
 from rich.progress import MofNCompleteColumn, TextColumn
 from rich.table import Table
 
-from db import migrate, registry
+from db import migrate, promotions, registry
 from db.blobs import Blobs
 from db.registry import Card
 from settings import Settings
@@ -139,14 +139,22 @@ def models(settings: Settings) -> None:
     if database is None:
         fail("this home has no database yet: run `cxr migrate` or `cxr up` first")
     with database.read() as session:
-        champion = registry.champion(session).version
+        aliases = registry.aliases(session)
         found = registry.cards(session)
+        verdicts = {card.version: promotions.verdict(session, card.version) for card in found}
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("version", "", "AUROC on the held-out fold", "threshold"):
+    for name in ("version", "", "gate", "AUROC on the held-out fold", "threshold"):
         table.add_column(name)
     for card in found:
-        mark = "champion" if card.version == champion else ""
-        table.add_row(card.version, mark, f"{card.metrics.get('auroc', float('nan')):.3f}", f"{card.threshold:.3f}")
+        verdict = verdicts[card.version]
+        gate = "" if verdict is None else "passed" if verdict.passed else "failed"
+        table.add_row(
+            card.version,
+            " ".join(aliases.get(card.version, [])),
+            gate,
+            f"{card.metrics.get('auroc', float('nan')):.3f}",
+            f"{card.threshold:.3f}",
+        )
     answers.print(table)
 
 
