@@ -13,8 +13,10 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 
 import api.audit_commands
 import api.commands
+import api.key_commands
 import api.labelling
 import api.succession
+import operator_key
 import training.commands
 import training.judging
 import training.shadowing
@@ -145,10 +147,12 @@ def up_(settings: Settings, images: Path | None, *, demo: bool) -> None:
     try:
         with words.status("starting"):
             bring_up_to_date(settings)
+            first = operator_key.make_first(settings)
             instance = up.Instance(settings, say=words.print)
             instance.start()
         with instance:
             click.echo(f"ready: {instance.url}")
+            _say_who_may_enter(settings, instance.url, first)
             if images:
                 _classify(settings, images, synthetic=False)
             elif demo:
@@ -159,6 +163,14 @@ def up_(settings: Settings, images: Path | None, *, demo: bool) -> None:
         fail(str(error))
     except KeyboardInterrupt:
         words.print("stopped")
+
+
+def _say_who_may_enter(settings: Settings, url: str, first: str | None) -> None:
+    if first:
+        words.print(f"admin key, shown this once and kept in {settings.home}: {first}", soft_wrap=True, markup=False)
+    link = operator_key.link(settings, url)
+    if link:
+        words.print(f"open in a browser, once within the hour: {link}", soft_wrap=True, markup=False)
 
 
 def _demonstrate(settings: Settings) -> None:
@@ -186,6 +198,9 @@ for command in (
     api.commands.cancel,
     api.commands.retry,
     api.commands.purge,
+    api.key_commands.key,
+    api.key_commands.tenant,
+    api.key_commands.sign_in,
     api.labelling.label,
     api.succession.promote,
     api.succession.rollback,
