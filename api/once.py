@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from flask import Flask, Response, abort, current_app, g, request
 from sqlalchemy import event
@@ -21,6 +21,9 @@ from api.problems import Problem
 from api.wiring import parts
 from db import idempotency
 from db.idempotency import Earlier, KeyReused
+
+View: TypeAlias = Callable[..., Any]
+Rebuilt: TypeAlias = Callable[[str], Response]
 
 HEADER: Final = "Idempotency-Key"
 LONGEST_KEY: Final = 255
@@ -35,6 +38,7 @@ class _Request:
     """The present request under its key; the key is reserved once `fingerprint` is known and something is stored."""
 
     key: str
+    rebuilt: Rebuilt | None
     fingerprint: str | None = None
     batch_id: str | None = None
     reserved: bool = False
@@ -48,20 +52,24 @@ def guard(app: Flask) -> None:
             app.view_functions[rule.endpoint] = _guarded(app.view_functions[rule.endpoint])
 
 
-def streaming(view: Callable[..., Any]) -> Callable[..., Any]:
-    """Mark a view that reads files from its body as they come, and calls `said` itself."""
-    view.streams = True  # type: ignore[attr-defined]
-    return view
+def streaming(rebuilt: Rebuilt) -> Callable[[View], View]:
+    """Mark a view that reads files from its body as they come, and calls `said` itself.
 
-
-def said(*what: Any, rebuilt: Callable[[str], Response] | None = None) -> None:
-    """Tell what a streamed request said; ends the request with the earlier answer if it was said before.
-
-    `rebuilt` makes the answer from the batch that the request made, where the server ended before it was kept.
+    `rebuilt` makes its answer from the batch that it made, where the server ended before the answer was kept.
     """
+
+    def mark(view: View) -> View:
+        view.rebuilt = rebuilt  # type: ignore[attr-defined]
+        return view
+
+    return mark
+
+
+def said(*what: Any) -> None:
+    """Tell what a streamed request said; ends the request with the earlier answer if it was said before."""
     mine: _Request | None = g.get("once")
     if mine is not None:
-        _look(mine, idempotency.fingerprint(request.path, *what), rebuilt)
+        _look(mine, idempotency.fingerprint(request.path, *what))
 
 
 def about(batch_id: str) -> None:
@@ -76,8 +84,8 @@ def keep_secret() -> None:
         g.once.secret = True
 
 
-def _guarded(view: Callable[..., Any]) -> Callable[..., Any]:
-    streams = getattr(view, "streams", False)
+def _guarded(view: View) -> View:
+    rebuilt: Rebuilt | None = getattr(view, "rebuilt", None)
 
     @wraps(view)
     def answered(**arguments: Any) -> Any:
@@ -85,9 +93,9 @@ def _guarded(view: Callable[..., Any]) -> Callable[..., Any]:
         if key is None:
             return view(**arguments)
         with _alone(key):
-            g.once = mine = _Request(key)
+            g.once = mine = _Request(key, rebuilt)
             try:
-                if not (streams and request.mimetype in _STREAMED):
+                if not (rebuilt and request.mimetype in _STREAMED):
                     said(request.query_string.decode(errors="replace"), bodies.whole().hex())
                 response: Response = current_app.make_response(view(**arguments))
             except Problem as problem:
@@ -120,7 +128,7 @@ def _alone(key: str) -> Iterator[None]:
             _in_flight.discard(key)
 
 
-def _look(mine: _Request, fingerprint: str, rebuilt: Callable[[str], Response] | None) -> None:
+def _look(mine: _Request, fingerprint: str) -> None:
     mine.fingerprint = fingerprint
     try:
         with parts().database.read() as session:
@@ -131,10 +139,10 @@ def _look(mine: _Request, fingerprint: str, rebuilt: Callable[[str], Response] |
     if earlier is None:
         return
     mine.fingerprint = None  # nothing is to be reserved any more
-    abort(_again(earlier, rebuilt))
+    abort(_again(earlier, mine.rebuilt))
 
 
-def _again(earlier: Earlier, rebuilt: Callable[[str], Response] | None) -> Response:
+def _again(earlier: Earlier, rebuilt: Rebuilt | None) -> Response:
     if earlier.status is None and earlier.batch_id and rebuilt:
         response = rebuilt(earlier.batch_id)
     elif earlier.status is None and earlier.fresh:

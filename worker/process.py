@@ -21,6 +21,7 @@ from db.database import Database
 from db.tables import Lane
 from settings import Settings
 from worker import device, schedule
+from worker.couriers import Couriers
 from worker.decoders import Decoders
 from worker.posts import Posts
 from worker.sweeper import Sweeper
@@ -66,7 +67,9 @@ def run(settings: Settings) -> None:
             hangs=line.hangs,
             pace=line.pace,
         )
+        couriers = Couriers(database, settings.networks)
         sweeper.start()
+        couriers.start()
         log.info("worker %s is ready: %s", name, line.problem or champion)
         try:
             _consume(app)
@@ -74,6 +77,7 @@ def run(settings: Settings) -> None:
                 sys.exit("Celery ended by itself, its log says why")  # with 1, so that whoever started us does it again
         finally:
             sweeper.stop()
+            couriers.stop()
             sweeper.join()
             with contextlib.suppress(DBAPIError), database.write() as session:
                 heartbeats.leave(session, name)  # without it, the row only grows old
