@@ -1,12 +1,25 @@
 """The web application, wired together."""
 
-from typing import Any
 from urllib.parse import urlsplit
 
 from apiflask import APIFlask
 from flask import Response, request
 
-from api import batches, drafts, findings, health, labels, once, pages, problems, submissions, trail, webhooks
+from api import (
+    batches,
+    document,
+    drafts,
+    findings,
+    health,
+    labels,
+    once,
+    pages,
+    problems,
+    reference,
+    submissions,
+    trail,
+    webhooks,
+)
 from api.looks import Looks
 from api.polling import Patience
 from api.wiring import Parts
@@ -25,6 +38,7 @@ def create_app(settings: Settings) -> APIFlask:
     app = APIFlask("api", title="cxr-batch", version=VERSION, docs_path=None)
     app.config["OPENAPI_VERSION"] = "3.1.0"
     app.config["DESCRIPTION"] = "Batches of chest X-rays, classified. Research software, not a medical device."
+    app.config["AUTO_OPERATION_ID"] = True
     app.config["MAX_FORM_MEMORY_SIZE"] = 0  # bodies are streamed by api.uploads, never parsed by Flask
     app.json.sort_keys = False  # type: ignore[attr-defined]
     database = Database(settings.database_url)
@@ -41,10 +55,10 @@ def create_app(settings: Settings) -> APIFlask:
     app.teardown_request(_forget_origin)
     app.before_request(_refuse_other_sites)
     app.after_request(_keep_out_of_caches)
-    for module in (submissions, drafts, batches, findings, labels, trail, webhooks, health, pages):
+    for module in (submissions, drafts, batches, findings, labels, trail, webhooks, health, reference, pages):
         app.register_blueprint(module.blueprint)
     once.guard(app)
-    app.spec_processor(_describe_bodies)
+    app.spec_processor(document.complete)
     return app
 
 
@@ -68,18 +82,7 @@ def _refuse_other_sites() -> None:
 
 
 def _keep_out_of_caches(response: Response) -> Response:
-    """Answers name findings; only the page's own style and script may be kept by a browser."""
-    if request.endpoint != "static":
+    """Answers name findings; only the pages' own styles and scripts may be kept by a browser."""
+    if request.endpoint not in {"static", "reference.asset"}:
         response.headers["Cache-Control"] = "no-store"
     return response
-
-
-def _describe_bodies(spec: Any) -> Any:
-    """APIFlask cannot describe bodies that it does not parse."""
-    file = {"type": "string", "format": "binary"}
-    form = {"type": "object", "properties": {"images": {"type": "array", "items": file}}}
-    spec["paths"]["/v1/batches"]["post"]["requestBody"] = {
-        "required": True,
-        "content": {"multipart/form-data": {"schema": form}, "application/zip": {"schema": file}},
-    }
-    return labels.describe(spec)

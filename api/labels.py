@@ -8,10 +8,11 @@ from typing import Annotated, Any, Self
 
 from apiflask import APIBlueprint
 from flask import current_app, json, request
-from pydantic import AwareDatetime, BaseModel, Field, StringConstraints, ValidationError, model_validator
+from pydantic import BaseModel, Field, StringConstraints, ValidationError, model_validator
 
 from api import bodies
 from api.batches import Query
+from api.moments import When
 from api.problems import Problem
 from api.wiring import parts, who
 from db import labels
@@ -39,7 +40,7 @@ class LabelRow(BaseModel, extra="forbid"):
     label: Truth
     source: Source
     given_by: Annotated[Text, Field(max_length=200)] = Field(description="Who found it; no patient")
-    found_at: Annotated[datetime, AwareDatetime] | None = Field(default=None, description="When it was found")
+    found_at: When | None = Field(default=None, description="When it was found")
     patient: Annotated[Text, Field(max_length=200)] | None = Field(
         default=None, description="Your pseudonym; only its SHA-256 is kept"
     )

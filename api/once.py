@@ -4,6 +4,7 @@
 says with `said` what it read, as soon as it knows.
 """
 
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ Rebuilt: TypeAlias = Callable[[str], Response]
 
 HEADER: Final = "Idempotency-Key"
 LONGEST_KEY: Final = 255
+PATTERN: Final = f"^[!-~]{{1,{LONGEST_KEY}}}$"
 _STREAMED: Final = frozenset({"multipart/form-data", "application/zip"})
 _REFUSED: Final = range(400, 500)
 _in_flight: set[str] = set()
@@ -109,8 +111,9 @@ def _guarded(view: View) -> View:
 
 def _key() -> str | None:
     key = request.headers.get(HEADER)
-    if key is not None and not (0 < len(key) <= LONGEST_KEY and key.isascii() and key.isprintable()):
-        raise Problem(400, "idempotency_key_invalid", f"{HEADER} needs 1 to {LONGEST_KEY} printable ASCII characters.")
+    if key is not None and not re.fullmatch(PATTERN, key):
+        words = f"{HEADER} needs 1 to {LONGEST_KEY} visible ASCII characters, without blanks."
+        raise Problem(400, "idempotency_key_invalid", words)
     return key
 
 

@@ -19,7 +19,11 @@ blueprint = APIBlueprint("webhooks", __name__, url_prefix="/v1/webhooks", tag="W
 
 
 class WebhookAsked(BaseModel, extra="forbid"):
-    url: str = Field(max_length=2000, description="Where messages are posted: https, and no private address")
+    url: str = Field(
+        max_length=2000,
+        description="Where messages are posted: https, and no private address",
+        json_schema_extra={"format": "uri", "examples": ["https://93.184.216.34/hook"]},
+    )
     events: Annotated[list[Event], Field(min_length=1, max_length=len(Event))] = Field(
         default_factory=lambda: list(Event), description="What is told; all of it unless given"
     )

@@ -45,6 +45,7 @@ def test_every_error_is_a_problem_with_a_code(
     assert (told["status"], told["code"]) == (status, code)
     assert told["detail"]
     assert told["retryable"] is False
+    assert ("Allow" in answer.headers) == (status == 405)
 
 
 @pytest.mark.parametrize(
@@ -119,6 +120,7 @@ def test_the_document_names_every_route(client: FlaskClient) -> None:
     assert set(document["paths"]["/v1/batches"]["post"]["requestBody"]["content"]) == {
         "multipart/form-data",
         "application/zip",
+        "application/json",
     }
 
 

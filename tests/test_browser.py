@@ -82,6 +82,17 @@ def test_what_is_no_image_is_refused_in_words(service: Service, page: Page, tmp_
     expect(page.locator("output")).to_contain_text("None of the files is a PNG, JPEG or DICOM image")
 
 
+def test_the_reference_needs_no_other_host(service: Service, page: Page) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(f"{service.instance.url}/docs")
+    page.locator("#operations-Batches-batches_status").click()
+    expect(page.get_by_text("Refused, with a code").first).to_be_visible()
+    assert {url for url in asked if not url.startswith((service.instance.url, "data:"))} == set()
+    assert fits(page)
+    _picture(page, "docs")
+
+
 def _picture(page: Page, name: str) -> None:
     """Keep a screenshot where CXR_PICTURES names a directory, to be looked at."""
     directory = os.environ.get("CXR_PICTURES")
