@@ -4,7 +4,7 @@ import csv
 import io
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Final, Self
 
 from apiflask import APIBlueprint
 from flask import current_app, json, request
@@ -20,7 +20,7 @@ from db.labels import Given, GroundTruth, Kept, Source, Truth
 
 blueprint = APIBlueprint("labels", __name__, url_prefix="/v1/labels", tag="Labels")
 
-_MOST_ROWS = 10_000
+MOST_ROWS: Final = 10_000
 _WORDS = {
     "result_unknown": "there is no result of this id",
     "image_unknown": "no image with these bytes was ever submitted",
@@ -105,8 +105,8 @@ class LabelsQuery(Query):
 @blueprint.doc(summary="Give labels as JSON or CSV; each row has its own answer", responses=[400, 413, 415, 422])
 def give() -> LabelsAnswer:
     rows = list(_rows())
-    if not 0 < len(rows) <= _MOST_ROWS:
-        raise Problem(422, "labels_count", f"Give 1 to {_MOST_ROWS} labels; there are {len(rows)}.")
+    if not 0 < len(rows) <= MOST_ROWS:
+        raise Problem(422, "labels_count", f"Give 1 to {MOST_ROWS} labels; there are {len(rows)}.")
     checked = [_checked(row) for row in rows]
     with parts().database.write() as session:
         kept = iter(labels.give(session, [one for one in checked if isinstance(one, Given)], actor=who()))
