@@ -13,7 +13,9 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 
 import api.audit_commands
 import api.commands
+import api.key_commands
 import api.labelling
+import operator_key
 import training.commands
 import up
 from db import migrate as migrations
@@ -67,11 +69,11 @@ def _serving(command: Callable[[Settings], None]) -> Callable[[Settings], None]:
 @_serving
 def api_(settings: Settings) -> None:
     """Serve the HTTP API and the pages."""
-    from api.server import SchemaOld, serve  # noqa: PLC0415 - every other command would pay for Flask
+    from api.server import serve  # noqa: PLC0415 - every other command would pay for Flask
 
     try:
         serve(settings)
-    except SchemaOld as error:
+    except migrations.SchemaOld as error:
         fail(str(error))
 
 
@@ -84,7 +86,7 @@ def worker(settings: Settings) -> None:
 
     try:
         process.run(settings)
-    except registry.NoChampion as error:
+    except (migrations.SchemaOld, registry.NoChampion) as error:
         fail(str(error))
 
 
@@ -132,10 +134,12 @@ def up_(settings: Settings, images: Path | None, *, demo: bool) -> None:
     try:
         with words.status("starting"):
             bring_up_to_date(settings)
+            first = operator_key.make_first(settings)
             instance = up.Instance(settings, say=words.print)
             instance.start()
         with instance:
             click.echo(f"ready: {instance.url}")
+            _say_who_may_enter(settings, instance.url, first)
             if images:
                 _classify(settings, images, synthetic=False)
             elif demo:
@@ -146,6 +150,14 @@ def up_(settings: Settings, images: Path | None, *, demo: bool) -> None:
         fail(str(error))
     except KeyboardInterrupt:
         words.print("stopped")
+
+
+def _say_who_may_enter(settings: Settings, url: str, first: str | None) -> None:
+    if first:
+        words.print(f"admin key, shown this once and kept in {settings.home}: {first}", soft_wrap=True, markup=False)
+    link = operator_key.link(settings, url)
+    if link:
+        words.print(f"open in a browser, once within the hour: {link}", soft_wrap=True, markup=False)
 
 
 def _demonstrate(settings: Settings) -> None:
@@ -173,6 +185,9 @@ for command in (
     api.commands.cancel,
     api.commands.retry,
     api.commands.purge,
+    api.key_commands.key,
+    api.key_commands.tenant,
+    api.key_commands.sign_in,
     api.labelling.label,
     training.commands.classify,
     training.commands.train,

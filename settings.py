@@ -40,6 +40,7 @@ class Settings:
     host: str = _setting("CXR_HOST", "127.0.0.1", "Address that the API listens on")
     port: int = _setting("CXR_PORT", 8080, "Port that the API listens on", least=1, most=65_535)
     url: str = _setting("CXR_URL", "", "Server that the command line talks to; empty: the one running in CXR_HOME")
+    key: str = _setting("CXR_KEY", "", "API key of the command line; empty: the one that CXR_HOME keeps")
     database_url: str = _setting(
         "DATABASE_URL", "", "PostgreSQL as postgresql://…; empty: SQLite in CXR_HOME", schemes=("postgresql", "sqlite")
     )
@@ -47,6 +48,9 @@ class Settings:
         "REDIS_URL", "", "Redis or Valkey; empty: the embedded Valkey of CXR_HOME", schemes=_BROKERS
     )
     blobs: Path = _setting("CXR_BLOBS", Path(), "Directory of the submitted images, shared by all machines")
+    audit_heads: Path = _setting(
+        "CXR_AUDIT_HEADS", Path(), "Directory of the audit's signed heads and of the key that signs them"
+    )
     batch_size: int = _setting("CXR_BATCH_SIZE", 64, "Images claimed, decoded and predicted together", least=1)
     workers: int = _setting("CXR_WORKERS", 0, "Workers that `cxr up` starts; 0: one per GPU, or one", least=0)
     decoders: int = _setting("CXR_DECODERS", 0, "Decoding processes of a worker; 0: one per core", least=0)
@@ -88,6 +92,7 @@ class Settings:
         given.setdefault("database_url", f"sqlite:///{home / 'cxr.db'}")
         given.setdefault("redis_url", f"redis+socket://{_socket(home)}")
         given.setdefault("blobs", home / "blobs")
+        given.setdefault("audit_heads", home / "audit")
         settings = cls(**given)
         if settings.lease_seconds < _LEASE_OVER_DECODE * settings.decode_seconds:
             words = f"CXR_LEASE_SECONDS must be at least {_LEASE_OVER_DECODE} times CXR_DECODE_SECONDS"

@@ -1,10 +1,10 @@
-"""Images by reference: paths below CXR_IMPORT_ROOT, opened part by part, so that no name leads out of it."""
+"""Images by reference: paths below the hospital's import root, opened part by part, so that no name leads out of it."""
 
 import os
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 from api.problems import Problem
@@ -16,11 +16,11 @@ _DEEPEST = 32
 _FOLLOW_NOTHING = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # which a pipe would wait for
 
 
-def take(intake: Intake, root: str, paths: Sequence[str]) -> None:
+def take(intake: Intake, root: Path | None, paths: Sequence[str]) -> None:
     """Add every file that the paths name, and every file below a directory among them. Raises Problem."""
-    if not root:
-        raise Problem(403, "import_off", "The server has no CXR_IMPORT_ROOT; send the files themselves.")
-    with _opened(root, None, os.O_RDONLY | os.O_CLOEXEC, told="CXR_IMPORT_ROOT") as top:
+    if root is None or not root.is_dir():
+        raise Problem(403, "import_off", "The server has no import root for you; send the files themselves.")
+    with _opened(str(root), None, os.O_RDONLY | os.O_CLOEXEC, told="import root") as top:
         for path in paths:
             _reach(intake, top, path, _parts(path), ())
 

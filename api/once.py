@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 from api import bodies
 from api.problems import Problem
 from api.wiring import parts
-from db import idempotency
+from db import idempotency, tenancy
 from db.idempotency import Earlier, KeyReused
 
 View: TypeAlias = Callable[..., Any]
@@ -31,7 +31,7 @@ LONGEST_KEY: Final = 255
 PATTERN: Final = f"^[!-~]{{1,{LONGEST_KEY}}}$"
 _STREAMED: Final = frozenset({"multipart/form-data", "application/zip"})
 _REFUSED: Final = range(400, 500)
-_in_flight: set[str] = set()
+_in_flight: set[tuple[str, str]] = set()
 _in_flight_lock = threading.Lock()
 
 
@@ -94,7 +94,7 @@ def _guarded(view: View) -> View:
         key = _key() if request.method == "POST" else None
         if key is None:
             return view(**arguments)
-        with _alone(key):
+        with _alone(parts().tenant, key):
             g.once = mine = _Request(key, rebuilt)
             try:
                 if not (rebuilt and request.mimetype in _STREAMED):
@@ -118,17 +118,17 @@ def _key() -> str | None:
 
 
 @contextmanager
-def _alone(key: str) -> Iterator[None]:
+def _alone(tenant: str, key: str) -> Iterator[None]:
     """Refuse a second request while the first of its key is answered; between servers the database decides."""
     with _in_flight_lock:
-        if key in _in_flight:
+        if (tenant, key) in _in_flight:
             raise _in_flight_problem()
-        _in_flight.add(key)
+        _in_flight.add((tenant, key))
     try:
         yield
     finally:
         with _in_flight_lock:
-            _in_flight.discard(key)
+            _in_flight.discard((tenant, key))
 
 
 def _look(mine: _Request, fingerprint: str) -> None:
@@ -167,6 +167,8 @@ def _reserve(session: Session) -> None:
     mine: _Request | None = g.get("once") if g else None
     if mine is None or mine.fingerprint is None or mine.reserved:
         return
+    if not session.get_bind().get_execution_options().get(tenancy.OPTION):
+        return  # the system's own books, such as when a key was last used
     mine.reserved = True
     try:
         idempotency.reserve(session, mine.key, mine.fingerprint, batch_id=mine.batch_id)

@@ -6,6 +6,8 @@ from pathlib import Path
 from apiflask import APIBlueprint
 from flask import Response, make_response, render_template, send_from_directory
 
+from api.access import open_to_all
+
 blueprint = APIBlueprint("reference", __name__, url_prefix="/docs", enable_openapi=False)
 
 # Swagger UI brings its icons as data.
@@ -16,6 +18,7 @@ _POLICY = (
 
 
 @blueprint.get("")
+@open_to_all
 def page() -> Response:
     response = make_response(render_template("docs.html"))
     response.headers["Content-Security-Policy"] = _POLICY
@@ -24,6 +27,7 @@ def page() -> Response:
 
 
 @blueprint.get("/<any('swagger-ui.css', 'swagger-ui-bundle.js'):name>")
+@open_to_all
 def asset(name: str) -> Response:
     return send_from_directory(_swagger_ui(), name)
 

@@ -1,6 +1,7 @@
 """Take a batch in: 202 once it is on the disk and in the database."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 from apiflask import APIBlueprint
@@ -9,6 +10,7 @@ from pydantic import Field, RootModel
 
 from api import bodies, drafts, imports, once, uploads
 from api.acceptance import accepted, check_kept, model_needed
+from api.access import needs
 from api.batches import Query
 from api.drafts import Draft, Wanted
 from api.problems import Problem, disk_watched
@@ -18,6 +20,7 @@ from api.wiring import Parts, parts, who
 from db import batches, idempotency
 from db.batches import Item
 from db.blobs import Delivery
+from db.keys import Scope
 from db.tables import Lane
 
 blueprint = APIBlueprint("submissions", __name__, url_prefix="/v1/batches", tag="Batches")
@@ -41,6 +44,7 @@ class Described(RootModel[Import | Draft]):
 
 
 @blueprint.post("")
+@needs(Scope.SUBMIT)
 @once.streaming(rebuilt=accepted)
 @blueprint.input(SubmitQuery, location="query", arg_name="query")
 @blueprint.output(SubmittedAnswer, status_code=202)
@@ -60,8 +64,13 @@ def submit(query: SubmitQuery) -> Any:
     with disk_watched(), model_needed(), own.blobs.delivery() as delivery:
         uploads.check_length(request, own.blobs, own.settings)
         intake = Intake(delivery, own.settings)
-        imports.take(intake, own.settings.import_root, asked.paths)
+        imports.take(intake, _import_root(own), asked.paths)
         return _submitted(own, delivery, intake.all(), asked.lane, synthetic=asked.synthetic)
+
+
+def _import_root(own: Parts) -> Path | None:
+    """Each hospital's files lie in a directory of its name."""
+    return Path(own.settings.import_root) / own.tenant if own.settings.import_root and own.tenant else None
 
 
 def _submitted(own: Parts, delivery: Delivery, items: Sequence[Item], lane: Lane, *, synthetic: bool) -> Any:

@@ -8,10 +8,12 @@ from flask import Response, current_app, url_for
 from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 
+from api.access import needs
 from api.batches import Query
 from api.problems import Problem
 from api.wiring import parts, who
 from db import webhooks
+from db.keys import Scope
 from db.webhooks import Delivery, DeliveryState, Event, TooManyWebhooks, Webhook
 from worker import addresses
 
@@ -80,6 +82,7 @@ class DeliveriesQuery(Query):
 
 
 @blueprint.post("")
+@needs(Scope.ADMIN)
 @blueprint.input(WebhookAsked, arg_name="asked")
 @blueprint.output(WebhookMade, status_code=201)
 @blueprint.doc(summary="Register an address that is told how batches end")
@@ -100,6 +103,7 @@ def register(asked: WebhookAsked) -> tuple[WebhookMade, int, dict[str, str]]:
 
 
 @blueprint.get("")
+@needs(Scope.ADMIN)
 @blueprint.output(WebhookList)
 @blueprint.doc(summary="All webhooks, without their secrets")
 def index() -> WebhookList:
@@ -108,6 +112,7 @@ def index() -> WebhookList:
 
 
 @blueprint.get("/<webhook_id>")
+@needs(Scope.ADMIN)
 @blueprint.output(WebhookAnswer)
 @blueprint.doc(summary="One webhook, without its secret", responses=[404])
 def one(webhook_id: str) -> WebhookAnswer:
@@ -116,6 +121,7 @@ def one(webhook_id: str) -> WebhookAnswer:
 
 
 @blueprint.delete("/<webhook_id>")
+@needs(Scope.ADMIN)
 @blueprint.output({}, status_code=204)
 @blueprint.doc(summary="Remove a webhook, and what it was told", responses=[404])
 def remove(webhook_id: str) -> Response:
@@ -126,6 +132,7 @@ def remove(webhook_id: str) -> Response:
 
 
 @blueprint.get("/<webhook_id>/deliveries")
+@needs(Scope.ADMIN)
 @blueprint.input(DeliveriesQuery, location="query", arg_name="query")
 @blueprint.output(DeliveryList)
 @blueprint.doc(summary="What a webhook was told, newest first, and how far each message got", responses=[404])

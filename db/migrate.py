@@ -9,13 +9,17 @@ from sqlalchemy import text
 
 from db.database import Database
 
-NEWEST = "0009"
+NEWEST = "0010"
 """The last migration; a test compares it with the files."""
 
 # Alembic is imported where it is used: it costs 0.2 s and 10 MB.
 if TYPE_CHECKING:
     from alembic.config import Config
     from sqlalchemy import Connection
+
+
+class SchemaOld(Exception):
+    """The tables are not those that this code expects."""
 
 
 def upgrade(database: Database, revision: str = "head") -> None:
@@ -66,6 +70,12 @@ def is_current(database: Database) -> bool:
             return False
         applied: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
     return applied == NEWEST
+
+
+def require_current(database: Database) -> None:
+    """Raise SchemaOld before a process works with the wrong tables."""
+    if not is_current(database):
+        raise SchemaOld("the database has another schema: run `cxr migrate`")
 
 
 def _config(connection: "Connection") -> "Config":

@@ -15,7 +15,8 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from db import audit, clock, ids, tables
 from db.clock import Moment, now
-from db.tables import Table
+from db.tables import Batch, Table
+from db.tenancy import Owned, of_its_batch
 
 MOST_WEBHOOKS: Final = 20
 MOST_ATTEMPTS: Final = 9  # over a day and a quarter
@@ -37,7 +38,7 @@ class DeliveryState(StrEnum):
     FAILED = "failed"
 
 
-class Webhook(Table):
+class Webhook(Owned, Table):
     """An address that wants to be told. Signing needs the secret itself, so no hash of it would do."""
 
     __tablename__ = "webhooks"
@@ -48,14 +49,14 @@ class Webhook(Table):
     created_at: Mapped[datetime] = mapped_column(Moment)
 
 
-class Delivery(Table):
+class Delivery(Owned, Table):
     """One message to one webhook, and how far it got; its id is the message's, the same at every attempt."""
 
     __tablename__ = "deliveries"
     id: Mapped[str] = mapped_column(Text, primary_key=True)
     webhook_id: Mapped[str] = mapped_column(ForeignKey("webhooks.id"))
     event: Mapped[Event] = mapped_column(Text)
-    batch_id: Mapped[str] = mapped_column(ForeignKey("batches.id"))
+    batch_id: Mapped[str] = mapped_column(Text)
     payload: Mapped[str] = mapped_column(Text)
     state: Mapped[DeliveryState] = mapped_column(Text)
     attempts: Mapped[int] = mapped_column(Integer)
@@ -65,6 +66,7 @@ class Delivery(Table):
     last_status: Mapped[int | None] = mapped_column(Integer)
     last_error: Mapped[str | None] = mapped_column(Text)
     __table_args__ = (
+        of_its_batch(),
         CheckConstraint("state IN ('pending', 'delivered', 'failed')", name="state_known"),
         Index("ix_deliveries_state_next_at", "state", "next_at"),
         Index("ix_deliveries_webhook_id", "webhook_id", "id"),
@@ -89,7 +91,7 @@ class Due:
 def register(session: Session, url: str, events: Sequence[Event], *, actor: str) -> Webhook:
     """Return a new webhook with a secret of its own. Raises TooManyWebhooks."""
     audit.hold(session)
-    if session.scalars(select(func.count()).select_from(Webhook)).one() >= MOST_WEBHOOKS:
+    if session.scalars(select(func.count(Webhook.id))).one() >= MOST_WEBHOOKS:
         raise TooManyWebhooks(MOST_WEBHOOKS)
     webhook = Webhook(
         id=ids.new("webhook"),
@@ -127,14 +129,17 @@ def deliveries(session: Session, webhook_id: str, *, limit: int, after: str | No
 
 
 def announce(session: Session, batch_id: str, event: Event, data: Mapping[str, Any]) -> None:
-    """Put a message into the outbox for every webhook that wants it: ids and numbers, nothing of a patient."""
-    wanted = [webhook.id for webhook in registered(session) if event in webhook.events]
+    """Put a message into the outbox for every webhook of the batch's hospital that wants it: ids and numbers, nothing of a patient."""
+    tenant = session.scalars(select(Batch.tenant).where(Batch.id == batch_id)).one()
+    theirs = session.scalars(select(Webhook).where(Webhook.tenant == tenant).order_by(Webhook.id))
+    wanted = [webhook.id for webhook in theirs if event in webhook.events]
     if not wanted:
         return
     at = clock.read(session)
     told = {"type": event, "timestamp": at.isoformat(timespec="milliseconds"), "data": {"batch_id": batch_id, **data}}
     payload = json.dumps(told, separators=(",", ":"))
-    common = {"event": event, "batch_id": batch_id, "payload": payload, "state": DeliveryState.PENDING, "attempts": 0}
+    common = {"event": event, "batch_id": batch_id, "tenant": tenant, "payload": payload, "attempts": 0}
+    common["state"] = DeliveryState.PENDING
     rows = [{"id": ids.new("msg"), "webhook_id": webhook_id, "created_at": at, "next_at": at} for webhook_id in wanted]
     tables.insert_rows(session, Delivery, [row | common for row in rows])
 

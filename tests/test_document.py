@@ -16,6 +16,7 @@ from openapi_spec_validator import validate
 import cxr
 from db.database import Database
 from settings import Settings
+from tests.access import key
 from tests.project import ROOT
 from tests.service import free_port, until
 from tests.test_queue import finish, taken
@@ -65,8 +66,18 @@ def test_the_server_does_what_the_document_says(tmp_path: Path, radiograph: Radi
     cxr.bring_up_to_date(Settings.from_environment(given))
     with _serving(environment, tmp_path / "api.log") as url:
         config = tmp_path / "schemathesis.toml"
-        config.write_text(CONFIG.format(**_known(url, Database(f"sqlite:///{tmp_path / 'cxr.db'}"), radiograph)))
-        options = ["run", f"{url}/openapi.json", "--checks=all", f"--max-examples={EXAMPLES}", "--seed=1", "--no-color"]
+        database = Database(f"sqlite:///{tmp_path / 'cxr.db'}")
+        header = f"Authorization: Bearer {key(database)}"
+        config.write_text(CONFIG.format(**_known(url, header, database, radiograph)))
+        options = [
+            "run",
+            f"{url}/openapi.json",
+            f"--header={header}",
+            "--checks=all",
+            f"--max-examples={EXAMPLES}",
+            "--seed=1",
+            "--no-color",
+        ]
         command = [sys.executable, "-m", "schemathesis.cli", f"--config-file={config}", *options]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stdout[-8_000:] + done.stderr[-2_000:]
@@ -98,11 +109,12 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _known(url: str, database: Database, radiograph: Radiograph) -> dict[str, str]:
+def _known(url: str, header: str, database: Database, radiograph: Radiograph) -> dict[str, str]:
     """A batch with results: what most calls are about."""
     files = [("images", (f"{number}.png", radiograph(number))) for number in range(2)]
-    batch_id = httpx.post(f"{url}/v1/batches", files=files).json()["id"]
+    headers = dict([header.split(": ")])
+    batch_id = httpx.post(f"{url}/v1/batches", files=files, headers=headers).json()["id"]
     finish(database, taken(database))
-    result_id = httpx.get(f"{url}/v1/batches/{batch_id}/results.json").json()["data"][0]["result_id"]
+    result_id = httpx.get(f"{url}/v1/batches/{batch_id}/results.json", headers=headers).json()["data"][0]["result_id"]
     database.close()
     return {"batch_id": batch_id, "result_id": result_id}

@@ -13,11 +13,12 @@ import psutil
 import pytest
 
 import cxr
-from db import batches
+from db import batches, tenancy
 from db.batches import Item
 from db.database import Database
 from db.tables import Batch, Image, ImageState, Lane, Result, insert_rows
 from settings import Settings
+from tests.access import key
 from tests.project import ROOT
 from tests.service import free_port, until
 
@@ -28,7 +29,7 @@ AT = datetime(2026, 11, 22, tzinfo=UTC)
 
 def filled(database: Database, rows: int, name: str, *, first: int) -> str:
     """A batch of so many classified images, and one that is rejected."""
-    with database.write() as session:
+    with database.of(tenancy.DEFAULT).write() as session:
         batch = batches.add(
             session, [Item("x", "0" * 64, 1, "image/png", "truncated")], lane=Lane.ROUTINE, actor="test"
         )
@@ -61,7 +62,8 @@ def serving(database: Database, tmp_path: Path) -> Iterator[tuple[httpx.Client, 
     given["DATABASE_URL"] = database.url.replace("+psycopg", "")
     cxr.bring_up_to_date(Settings.from_environment(given))
     with subprocess.Popen([sys.executable, "-m", "cxr", "api"], env=os.environ | given, cwd=ROOT) as server:
-        http = httpx.Client(base_url=f"http://127.0.0.1:{given['CXR_PORT']}", timeout=120)
+        headers = {"Authorization": f"Bearer {key(database)}"}
+        http = httpx.Client(base_url=f"http://127.0.0.1:{given['CXR_PORT']}", timeout=120, headers=headers)
         try:
             until(lambda: _answers(http), "the API answers")
             (worker,) = psutil.Process(server.pid).children()

@@ -16,8 +16,9 @@ from tests.uploading import Api, Radiograph
 @pytest.fixture
 def share(tmp_path: Path, radiograph: Radiograph) -> Path:
     """What the hospital mounts, beside something that it does not."""
-    (tmp_path / "secret.png").write_bytes(radiograph(99))
-    root = tmp_path / "share"
+    root = tmp_path / "share" / "default"
+    root.mkdir(parents=True)
+    (root.parent / "secret.png").write_bytes(radiograph(99))
     (root / "night" / "ward-3").mkdir(parents=True)
     (root / "night" / "1.png").write_bytes(radiograph(1))
     (root / "night" / "ward-3" / "2.png").write_bytes(radiograph(2))
@@ -27,7 +28,7 @@ def share(tmp_path: Path, radiograph: Radiograph) -> Path:
 
 @pytest.fixture
 def api(settings: Settings, share: Path) -> Iterator[Api]:
-    api = Api(replace(settings, import_root=str(share), max_images=10))
+    api = Api(replace(settings, import_root=str(share.parent), max_images=10))
     yield api
     api.parts.database.close()
 

@@ -17,7 +17,7 @@ import pytest
 from sqlalchemy import func, select, update
 from standardwebhooks import Webhook as Verifier
 
-from db import audit, batches, ending, webhooks
+from db import audit, batches, ending, tenancy, webhooks
 from db.clock import now
 from db.database import Database
 from db.tables import AuditRow, Batch
@@ -50,7 +50,7 @@ def inside(settings: Settings) -> Iterator[Api]:
 
 
 def registered(database: Database, url: str, *events: Event) -> str:
-    with database.write() as session:
+    with database.of(tenancy.DEFAULT).write() as session:
         return webhooks.register(session, url, events or list(Event), actor="test").id
 
 

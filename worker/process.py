@@ -10,14 +10,16 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from celery import Celery
 from celery.signals import worker_ready, worker_shutting_down
 from sqlalchemy.exc import DBAPIError
 
-from db import heartbeats, registry
+from db import heartbeats, migrate, registry
 from db.blobs import Blobs
 from db.database import Database
+from db.heads import Heads
 from db.tables import Lane
 from settings import Settings
 from worker import device, schedule
@@ -26,6 +28,9 @@ from worker.decoders import Decoders
 from worker.posts import Posts
 from worker.sweeper import Sweeper
 from worker.tickets import SCHEDULE_QUEUE, WORK, Tickets, celery_app
+
+if TYPE_CHECKING:
+    from worker.line import Line
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +48,7 @@ def run(settings: Settings) -> None:
     sys.setswitchinterval(_SWITCH_SECONDS)
     database, blobs = Database(settings.database_url), Blobs(settings.blobs)
     app = celery_app(settings)
-    schedule.register(app, database, blobs)
+    schedule.register(app, database, blobs, Heads(settings.audit_heads))
     with _decoders(settings) as decoders:
         device_name = device.prepare()
         from worker.line import Line  # noqa: PLC0415 - loads TensorFlow, which the device must precede
@@ -53,9 +58,7 @@ def run(settings: Settings) -> None:
         line = Line(database, blobs, models, decoders, settings, worker=name)
         stopping = threading.Event()
         _register_work(app, line.work, stopping)
-        with database.read() as session:
-            champion = registry.champion(session).version
-        line.warm_up(champion)
+        champion = database.patiently(lambda: _prepare(database, line))
         tickets = Tickets(app, batch_size=settings.batch_size)
         sweeper = Sweeper(
             database,
@@ -104,6 +107,15 @@ def beat(settings: Settings) -> None:
     app = celery_app(settings)
     app.conf.beat_schedule = schedule.ENTRIES
     app.Beat(schedule=str(settings.home / "beat"), loglevel="INFO").run()
+
+
+def _prepare(database: Database, line: "Line") -> str:
+    """Let the line load the champion, and return its version; raises SchemaOld or NoChampion."""
+    migrate.require_current(database)
+    with database.read() as session:
+        champion = registry.champion(session).version
+    line.warm_up(champion)
+    return champion
 
 
 @contextmanager

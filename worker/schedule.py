@@ -6,20 +6,27 @@ from typing import Final
 from celery import Celery
 from celery.schedules import crontab
 
-from db import audit, heartbeats, purging, slots
+from db import audit, heartbeats, purging, sign_ins, slots
 from db.blobs import Blobs
 from db.database import Database
+from db.heads import Heads, HeadUnusable, hashes
 from worker.tickets import SCHEDULE_QUEUE
 
 log = logging.getLogger(__name__)
 
 TIDY: Final = "cxr.tidy"
 VERIFY_AUDIT: Final = "cxr.verify_audit"
-_HOUR, _DAY = 13, 10  # characters of an ISO time
+SIGN_AUDIT: Final = "cxr.sign_audit"
+_MINUTE, _HOUR, _DAY = 16, 13, 10  # characters of an ISO time
 _UPLOAD_IS_DEAD_SECONDS = 24 * 3600
 
 ENTRIES: Final = {
     "tidy": {"task": TIDY, "schedule": crontab(minute="17"), "options": {"queue": SCHEDULE_QUEUE}},
+    "sign-audit": {
+        "task": SIGN_AUDIT,
+        "schedule": crontab(minute="*/5"),
+        "options": {"queue": SCHEDULE_QUEUE},
+    },
     "verify-audit": {
         "task": VERIFY_AUDIT,
         "schedule": crontab(hour="3", minute="0"),
@@ -28,7 +35,7 @@ ENTRIES: Final = {
 }
 
 
-def register(app: Celery, database: Database, blobs: Blobs) -> None:
+def register(app: Celery, database: Database, blobs: Blobs, heads: Heads) -> None:
     """Teach a worker the scheduled tasks."""
 
     def tidy() -> None:
@@ -36,22 +43,35 @@ def register(app: Celery, database: Database, blobs: Blobs) -> None:
         if slots.take(database, TIDY, digits=_HOUR):
             with database.write() as session:
                 heartbeats.forget(session)
+                sign_ins.forget(session)
             log.info("removed %d unfinished uploads", blobs.tidy(older_than_seconds=_UPLOAD_IS_DEAD_SECONDS))
             with database.read() as session:
                 begun = purging.unfinished(session)
             for batch_id in begun:
                 purging.remove(database, blobs, batch_id)
 
+    def sign_audit() -> None:
+        """Sign where the audit ends, and keep that outside the database."""
+        if slots.take(database, SIGN_AUDIT, digits=_MINUTE):
+            with database.read() as session:
+                heads.sign(session)
+
     def verify_audit() -> None:
-        """Walk the whole audit chain and say aloud if it does not hold."""
+        """Walk the whole audit chain, compare it with what was signed, and say aloud if it does not hold."""
         if not slots.take(database, VERIFY_AUDIT, digits=_DAY):
             return
-        with database.read() as session:
-            verdict = audit.verify(session)
+        try:
+            signed = hashes(heads.kept())
+            with database.read() as session:
+                verdict = audit.verify(session, signed)
+        except HeadUnusable as error:
+            log.critical("the audit cannot be verified: %s", error)
+            return
         if verdict.problem:
             log.critical("the audit does not hold: %s", verdict.problem)
         else:
-            log.info("the audit holds: %d rows", verdict.rows)
+            log.info("the audit holds: %d rows, %d signed heads", verdict.rows, len(signed))
 
-    app.task(name=TIDY)(tidy)
-    app.task(name=VERIFY_AUDIT)(verify_audit)
+    app.task(name=TIDY, shared=False)(tidy)
+    app.task(name=SIGN_AUDIT, shared=False)(sign_audit)
+    app.task(name=VERIFY_AUDIT, shared=False)(verify_audit)

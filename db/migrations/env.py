@@ -2,7 +2,16 @@
 
 from alembic import context
 
-from db import heartbeats, idempotency, labels, slots, webhooks  # noqa: F401 - their tables
+from db import (  # noqa: F401 - their tables
+    heartbeats,
+    idempotency,
+    keys,
+    labels,
+    sign_ins,
+    slots,
+    tenants,
+    webhooks,
+)
 from db.tables import Table
 
 context.configure(connection=context.config.attributes["connection"], target_metadata=Table.metadata)

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import time
@@ -44,7 +43,7 @@ def main() -> None:
     outcomes = [one for name in FAULTS for one in _runs(name, shares(name, tier), seed, keep=tier)]
     off = [(name, _switched_off(name, tier, seed)) for name in _OFF]
     histories = _machine(tier)
-    failed = [one for one in outcomes if not one.holds]
+    failed = [one for one in outcomes if not one.holds or (tier == "full" and one.late)]
     blind = [name for name, one in off if not _noticed(name, one)]
     total = sum(one.times for one in outcomes)
     lost, twice = sum(one.lost for one in outcomes), sum(one.duplicated for one in outcomes)
@@ -73,10 +72,7 @@ def _runs(name: str, on: Sequence[tuple[str, int]], seed: int, *, keep: str = ""
     """One run on each of the databases."""
     for database, share in on:
         if FAULTS[name].small_disk and not runs.can_have_a_small_disk():
-            words = f"{name}: this machine lets us mount no small disk"
-            if os.environ.get("CI"):
-                sys.exit(words)
-            _console.print(f"{words}, skipped", style="yellow")
+            _console.print(f"{name} is skipped: this machine lets us mount no small disk", style="yellow")
             continue
         outcome = _kept(keep, f"{name}-{database}", share, seed)
         if outcome is None:
@@ -88,6 +84,8 @@ def _runs(name: str, on: Sequence[tuple[str, int]], seed: int, *, keep: str = ""
         _console.print(report.line(outcome), style=None if outcome.holds else "red", highlight=False)
         for problem in outcome.problems:
             _console.print(f"    {problem}", style="red", highlight=False)
+        if outcome.late:
+            _console.print(f"    {outcome.late}", style="yellow", highlight=False)
         if not outcome.holds:
             _console.print(f"    again: make chaos FAULT={name} N={sum(times for _, times in on)} SEED={seed}")
         yield outcome
@@ -113,7 +111,7 @@ def _switched_off(name: str, tier: str, seed: int) -> Outcome:
 
 def _noticed(name: str, one: Outcome) -> bool:
     """Losses or duplicates; a ticket that is not rung again only comes late."""
-    return bool(one.lost or one.duplicated) or (name == "ring" and not one.holds)
+    return bool(one.lost or one.duplicated) or (name == "ring" and bool(one.late))
 
 
 def _machine(tier: str) -> str:

@@ -133,8 +133,8 @@ def crash_postgresql(scene: Scene) -> None:
 
 def wait_for_a_death_in_mid_commit(scene: Scene) -> None:
     """The processes kill themselves; see standin."""
-    deaths = scene.field.deaths()
-    until(lambda: scene.field.deaths() > deaths, "a process dies in mid-commit")
+    deaths = len(scene.field.deaths)
+    until(lambda: len(scene.field.deaths) > deaths, "a process dies in mid-commit")
 
 
 def disturb_network(scene: Scene) -> None:
@@ -237,7 +237,8 @@ def change_minds(scene: Scene) -> None:
 
 
 def _ask(scene: Scene, method: str, path: str) -> int:
-    code = httpx.request(method, f"{scene.field.url}/v1/batches/{path}", timeout=30, trust_env=False).status_code
+    url = f"{scene.field.url}/v1/batches/{path}"
+    code = httpx.request(method, url, headers=scene.field.headers, timeout=30, trust_env=False).status_code
     if code not in {_ACCEPTED, _CONFLICT}:
         scene.notes.append(f"{method} {path} was answered with {code}")
     return code

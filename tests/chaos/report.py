@@ -86,9 +86,8 @@ def _off_table(off: Sequence[tuple[str, Outcome]]) -> str:
     ]
     for name, one in off:
         words = FAULTS[one.fault].words if one.fault in FAULTS else "worker SIGKILL"
-        late = next((problem for problem in one.problems if "is promised" in problem), "")
         rows.append(
-            f"| {OFF_WORDS[name]} | {words} | {one.times} | {one.images:,} | {one.lost} | {one.duplicated} | {late} |"
+            f"| {OFF_WORDS[name]} | {words} | {one.times} | {one.images:,} | {one.lost} | {one.duplicated} | {one.late} |"
         )
     return "\n".join(rows) + "\n"
 

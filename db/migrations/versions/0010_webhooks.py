@@ -3,8 +3,10 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0009"
-down_revision = "0008"
+from db.tenancy import wall
+
+revision = "0010"
+down_revision = "0009"
 branch_labels = None
 depends_on = None
 
@@ -19,6 +21,8 @@ def upgrade() -> None:
         sa.Column("secret", sa.Text(), nullable=False),
         sa.Column("events", sa.JSON(), nullable=False),
         sa.Column("created_at", MOMENT, nullable=False),
+        sa.Column("tenant", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["tenant"], ["tenants.id"], name=op.f("fk_webhooks_tenant")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_webhooks")),
     )
     op.create_table(
@@ -35,13 +39,21 @@ def upgrade() -> None:
         sa.Column("last_at", MOMENT, nullable=True),
         sa.Column("last_status", sa.Integer(), nullable=True),
         sa.Column("last_error", sa.Text(), nullable=True),
+        sa.Column("tenant", sa.Text(), nullable=False),
         sa.CheckConstraint("state IN ('pending', 'delivered', 'failed')", name=op.f("ck_deliveries_state_known")),
         sa.ForeignKeyConstraint(["webhook_id"], ["webhooks.id"], name=op.f("fk_deliveries_webhook_id")),
-        sa.ForeignKeyConstraint(["batch_id"], ["batches.id"], name=op.f("fk_deliveries_batch_id")),
+        sa.ForeignKeyConstraint(
+            ["batch_id", "tenant"], ["batches.id", "batches.tenant"], name=op.f("fk_deliveries_batch_id")
+        ),
+        sa.ForeignKeyConstraint(["tenant"], ["tenants.id"], name=op.f("fk_deliveries_tenant")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_deliveries")),
     )
     op.create_index("ix_deliveries_state_next_at", "deliveries", ["state", "next_at"], unique=False)
     op.create_index("ix_deliveries_webhook_id", "deliveries", ["webhook_id", "id"], unique=False)
+    if op.get_bind().dialect.name == "postgresql":
+        for table in ("webhooks", "deliveries"):
+            for statement in wall(table):
+                op.execute(statement)
 
 
 def downgrade() -> None:
