@@ -44,7 +44,6 @@ class _Request:
     fingerprint: str | None = None
     batch_id: str | None = None
     reserved: bool = False
-    secret: bool = False
 
 
 def guard(app: Flask) -> None:
@@ -78,12 +77,6 @@ def about(batch_id: str) -> None:
     """Name the batch that this request makes, before its transaction ends."""
     if g.get("once"):
         g.once.batch_id = batch_id
-
-
-def keep_secret() -> None:
-    """The answer holds a secret that is shown once: it is not kept, and not given again."""
-    if g.get("once"):
-        g.once.secret = True
 
 
 def _guarded(view: View) -> View:
@@ -180,7 +173,7 @@ def _reserve(session: Session) -> None:
 def _keep(mine: _Request, response: Response) -> None:
     """Keep the answer for the next time; without it, the key only says that the request was carried out."""
     g.pop("once", None)
-    if not mine.reserved or mine.secret or response.is_streamed:
+    if not mine.reserved or response.is_streamed:
         return
     location, body = response.headers.get("Location"), response.get_data(as_text=True)
     try:
