@@ -12,10 +12,13 @@ from api import (
     findings,
     health,
     labels,
+    models,
+    monitoring,
     once,
     pages,
     problems,
     reference,
+    retraining,
     sign_in,
     submissions,
     trail,
@@ -56,7 +59,22 @@ def create_app(settings: Settings) -> APIFlask:
     app.before_request(_note_origin)
     app.teardown_request(_forget_origin)
     browsers.register(app)
-    for module in (submissions, drafts, batches, findings, labels, trail, webhooks, health, reference, pages, sign_in):
+    for module in (
+        submissions,
+        drafts,
+        batches,
+        findings,
+        labels,
+        models,
+        monitoring,
+        retraining,
+        trail,
+        webhooks,
+        health,
+        reference,
+        pages,
+        sign_in,
+    ):
         app.register_blueprint(module.blueprint)
     once.guard(app)
     access.register(app)

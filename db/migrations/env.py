@@ -3,10 +3,14 @@
 from alembic import context
 
 from db import (  # noqa: F401 - their tables
+    drift,
     heartbeats,
     idempotency,
     keys,
     labels,
+    promotions,
+    retraining,
+    shadows,
     sign_ins,
     slots,
     tenants,
