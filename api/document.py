@@ -41,9 +41,10 @@ def complete(spec: Any) -> Any:
     for unused in ("ValidationError", "HTTPError"):
         components["schemas"].pop(unused, None)
     _describe_batches(spec, components["schemas"])
-    ready, alive = spec["paths"]["/readyz"]["get"]["responses"], spec["paths"]["/livez"]["get"]["responses"]
+    ready = spec["paths"]["/readyz"]["get"]["responses"]
     ready["503"] = ready["200"]
-    alive["200"] = _answer("It answers", ("text/plain", {"type": "string"}))
+    for path in ("/livez", "/metrics"):
+        spec["paths"][path]["get"]["responses"]["200"] = _answer("Text", ("text/plain", {"type": "string"}))
     return labels.describe(spec)
 
 

@@ -28,6 +28,7 @@ CONFIG = """
 "path.batch_id" = "{batch_id}"
 "path.result_id" = "{result_id}"
 "path.custom_id" = "0.png"
+"path.version" = "{version}"
 
 [checks]
 positive_data_acceptance.expected-statuses = ["2xx", "304", "404", "406", "409", "410"]
@@ -116,5 +117,6 @@ def _known(url: str, header: str, database: Database, radiograph: Radiograph) ->
     batch_id = httpx.post(f"{url}/v1/batches", files=files, headers=headers).json()["id"]
     finish(database, taken(database))
     result_id = httpx.get(f"{url}/v1/batches/{batch_id}/results.json", headers=headers).json()["data"][0]["result_id"]
+    version = httpx.get(f"{url}/v1/models", headers=headers).json()["data"][0]["version"]
     database.close()
-    return {"batch_id": batch_id, "result_id": result_id}
+    return {"batch_id": batch_id, "result_id": result_id, "version": version}

@@ -80,7 +80,7 @@ def _answers(http: httpx.Client) -> bool:
         return False
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1_200)
 def test_exports_of_100_000_rows_are_flat_in_memory(
     database: Database, serving: tuple[httpx.Client, psutil.Process]
 ) -> None:
