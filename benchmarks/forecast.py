@@ -58,9 +58,9 @@ def _watched(bench: Bench, batch_id: str) -> dict[float, float]:
     looks: list[_Look] = []
     while True:
         answer = bench.ask(batch_id)
-        if answer["finished_at"]:
+        if answer.finished_at:
             break
-        looks.append(_Look(time.time(), answer["progress"], answer["eta_seconds"]))
+        looks.append(_Look(time.time(), answer.progress, answer.eta_seconds))
         time.sleep(_LOOK_SECONDS)
     end = bench.finished(batch_id)
     found = {}

@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import psutil
 from sqlalchemy import select
@@ -16,7 +15,7 @@ from sqlalchemy import select
 import cxr
 import operator_key
 import up
-from api.client import Client
+from cxr_client import Client, answers
 from db import batches, queue, tenancy
 from db.batches import Item
 from db.blobs import Blobs
@@ -98,8 +97,8 @@ class Bench:
 
     def _upload(self, paths: Sequence[Path], lane: Lane = Lane.ROUTINE) -> str:
         files = [(f"{number}-{path.name}", path) for number, path in enumerate(paths)]
-        with Client(self._instance.url, key=operator_key.known(self.settings)) as client:
-            return str(client.submit(files, urgent=lane == Lane.URGENT)["id"])
+        with Client(self._instance.url, operator_key.known(self.settings)) as client:
+            return str(client.submit(files, urgent=lane == Lane.URGENT).id)
 
     def finished(self, batch_id: str, *, pause: float = 0.5) -> float:
         """When the batch was finished, by the database's clock, once it is."""
@@ -110,7 +109,7 @@ class Bench:
             raise AssertionError(batch_id)
         return finished.timestamp()
 
-    def ask(self, batch_id: str) -> dict[str, Any]:
+    def ask(self, batch_id: str) -> answers.Batch:
         """What the API says of the batch."""
         with Client(self._instance.url, key=operator_key.known(self.settings)) as client:
             return client.batch(batch_id)
