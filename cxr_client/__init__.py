@@ -3,6 +3,7 @@
 from cxr_client.answers import (
     Batch,
     Counts,
+    Delivery,
     History,
     Image,
     Label,
@@ -18,6 +19,7 @@ from cxr_client.answers import (
     RetrainingRun,
     Step,
     Submitted,
+    Webhook,
 )
 from cxr_client.client import Client
 from cxr_client.drafts import Draft
@@ -37,6 +39,7 @@ __all__ = [
     "Client",
     "ClientError",
     "Counts",
+    "Delivery",
     "Draft",
     "FileUnreadable",
     "History",
@@ -58,4 +61,5 @@ __all__ = [
     "Step",
     "StillOpen",
     "Submitted",
+    "Webhook",
 ]

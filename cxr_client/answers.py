@@ -209,6 +209,31 @@ class RetrainingRun(Answer):
     finished_at: datetime | None
 
 
+class Webhook(Answer):
+    """An address that is told how batches end; `secret` signs every message, and is told when it is made alone."""
+
+    id: str
+    url: str
+    events: list[str]
+    created_at: datetime
+    secret: str | None = None
+
+
+class Delivery(Answer):
+    """One message to a webhook, and how far it got."""
+
+    id: str
+    event: str
+    batch_id: str
+    state: str
+    attempts: int
+    created_at: datetime
+    last_at: datetime | None
+    last_status: int | None
+    last_error: str | None
+    next_at: datetime | None
+
+
 class Limits(Answer):
     images_per_batch: int
     bytes_per_image: int

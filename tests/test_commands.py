@@ -127,6 +127,23 @@ def test_a_result_tells_its_life_and_its_labels(run: Run, batch: str) -> None:
     assert image["sha256"][:16] in run("labels").stdout
 
 
+def test_a_webhook_is_added_listed_and_removed(run: Run) -> None:
+    refused = run("webhook", "add", "http://127.0.0.1/hook")
+    assert (refused.returncode, "webhook_address" in refused.stderr) == (Exit.REFUSED, True)
+    made = spoken(run("webhook", "add", "https://93.184.216.34/hook", "--event", "batch.completed", "--json"))
+    assert made["secret"]
+    listed = run("webhook", "list").stdout
+    assert (made["id"] in listed, made["secret"] in listed) == (True, False)
+    assert spoken(run("webhook", "deliveries", made["id"], "--json")) == []
+    assert run("webhook", "remove", made["id"]).returncode == Exit.DONE
+    assert made["id"] not in run("webhook", "list").stdout
+
+
+def test_an_import_where_there_is_no_root_says_so(run: Run) -> None:
+    refused = run("import", "night/ward-3", "--json")
+    assert (refused.returncode, spoken(refused)["code"]) == (Exit.NOT_ALLOWED, "import_off")
+
+
 # Exit statuses
 
 
