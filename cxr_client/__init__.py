@@ -1,26 +1,6 @@
 """A client for the HTTP API of cxr-batch. It needs httpx and pydantic, and imports nothing else of the project."""
 
-from cxr_client.answers import (
-    Batch,
-    Counts,
-    Delivery,
-    History,
-    Image,
-    Label,
-    Labelled,
-    LabelRow,
-    Limits,
-    Model,
-    ModelList,
-    Promotion,
-    Ready,
-    Refused,
-    Result,
-    RetrainingRun,
-    Step,
-    Submitted,
-    Webhook,
-)
+from cxr_client.answers import Batch, Counts, History, Image, Limits, Ready, Refused, Result, Step, Submitted
 from cxr_client.client import Client
 from cxr_client.drafts import Draft
 from cxr_client.errors import (
@@ -32,6 +12,7 @@ from cxr_client.errors import (
     ServerRefused,
     StillOpen,
 )
+from cxr_client.records import Delivery, Label, Labelled, LabelRow, Model, ModelList, Promotion, RetrainingRun, Webhook
 
 __all__ = [
     "AnswerUnknown",

@@ -11,22 +11,10 @@ from types import TracebackType
 from typing import Any, Self, TypeAlias
 from urllib.parse import quote
 
-from cxr_client.answers import (
-    Batch,
-    History,
-    Image,
-    Kind,
-    Label,
-    Labelled,
-    Limits,
-    Ready,
-    Result,
-    Submitted,
-    data,
-    read,
-)
+from cxr_client.answers import Batch, History, Image, Kind, Limits, Ready, Result, Submitted, data, read
 from cxr_client.drafts import Draft, at
 from cxr_client.errors import StillOpen
+from cxr_client.records import Label, Labelled
 from cxr_client.succession import Models
 from cxr_client.transport import KEY, OnRetry, Transport, read_json, retry_after_seconds
 from cxr_client.uploads import Progress, Upload

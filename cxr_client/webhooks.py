@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Sequence
 from urllib.parse import quote
 
-from cxr_client.answers import Delivery, Webhook, data, read
+from cxr_client.answers import data, read
+from cxr_client.records import Delivery, Webhook
 from cxr_client.transport import Transport
 
 _HOOKS = "/v1/webhooks"
