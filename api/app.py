@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 from apiflask import APIFlask
 from flask import Response, request
 
-from api import batches, findings, health, labels, pages, problems, submissions, trail
+from api import batches, findings, health, heatmaps, labels, pages, problems, submissions, trail
 from api.looks import Looks
 from api.polling import Patience
 from api.wiring import Parts
@@ -41,7 +41,7 @@ def create_app(settings: Settings) -> APIFlask:
     app.teardown_request(_forget_origin)
     app.before_request(_refuse_other_sites)
     app.after_request(_keep_out_of_caches)
-    for module in (submissions, batches, findings, labels, trail, health, pages):
+    for module in (submissions, batches, findings, heatmaps, labels, trail, health, pages):
         app.register_blueprint(module.blueprint)
     app.spec_processor(_describe_bodies)
     return app

@@ -34,6 +34,9 @@ class Card:
     data_fingerprint: str
     config: dict[str, Any]
     metrics: dict[str, Any]
+    band_low: float | None = None
+    band_high: float | None = None
+    """From the first to the second probability no label is given; None in versions from before there was a band."""
 
 
 def register(session: Session, blobs: Blobs, card: Card, weights: bytes, *, actor: str) -> Model:

@@ -20,11 +20,11 @@ from db.blobs import Blobs
 from db.database import Database
 from db.tables import Lane
 from settings import Settings
-from worker import device, schedule
+from worker import device, explanation, schedule
 from worker.decoders import Decoders
 from worker.posts import Posts
 from worker.sweeper import Sweeper
-from worker.tickets import SCHEDULE_QUEUE, WORK, Tickets, celery_app
+from worker.tickets import EXPLAIN_QUEUE, SCHEDULE_QUEUE, WORK, Tickets, celery_app
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +42,7 @@ def run(settings: Settings) -> None:
     sys.setswitchinterval(_SWITCH_SECONDS)
     database, blobs = Database(settings.database_url), Blobs(settings.blobs)
     app = celery_app(settings)
+    explanation.register(app, database, blobs)
     schedule.register(app, database, blobs)
     with _decoders(settings) as decoders:
         device_name = device.prepare()
@@ -129,7 +130,7 @@ def _register_work(app: Celery, work: Callable[[Callable[[], bool]], int], stopp
 
 
 def _consume(app: Celery) -> None:
-    queues = ",".join([*Lane, SCHEDULE_QUEUE])
+    queues = ",".join([*Lane, SCHEDULE_QUEUE, EXPLAIN_QUEUE])
     app.worker_main(
         [
             "worker",

@@ -6,7 +6,7 @@ from typing import Final
 from celery import Celery
 from celery.schedules import crontab
 
-from db import audit, heartbeats, purging, slots
+from db import audit, heartbeats, heatmaps, purging, slots
 from db.blobs import Blobs
 from db.database import Database
 from worker.tickets import SCHEDULE_QUEUE
@@ -17,6 +17,7 @@ TIDY: Final = "cxr.tidy"
 VERIFY_AUDIT: Final = "cxr.verify_audit"
 _HOUR, _DAY = 13, 10  # characters of an ISO time
 _UPLOAD_IS_DEAD_SECONDS = 24 * 3600
+_HEATMAP_IS_OLD_SECONDS = 3600
 
 ENTRIES: Final = {
     "tidy": {"task": TIDY, "schedule": crontab(minute="17"), "options": {"queue": SCHEDULE_QUEUE}},
@@ -37,6 +38,7 @@ def register(app: Celery, database: Database, blobs: Blobs) -> None:
             with database.write() as session:
                 heartbeats.forget(session)
             log.info("removed %d unfinished uploads", blobs.tidy(older_than_seconds=_UPLOAD_IS_DEAD_SECONDS))
+            log.info("removed %d old heatmaps", heatmaps.tidy(blobs, older_than_seconds=_HEATMAP_IS_OLD_SECONDS))
             with database.read() as session:
                 begun = purging.unfinished(session)
             for batch_id in begun:

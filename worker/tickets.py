@@ -15,6 +15,8 @@ log = logging.getLogger(__name__)
 
 WORK = "cxr.work"
 SCHEDULE_QUEUE = "schedule"
+EXPLAIN = "cxr.explain"
+EXPLAIN_QUEUE = "explain"
 
 # A worker that takes a ticket works until its lane is empty, so more would only be answered with "nothing left".
 _MOST = 64
@@ -40,7 +42,7 @@ def celery_app(settings: Settings) -> Celery:
         broker_connection_retry_on_startup=True,
         broker_transport_options=_transport(settings.redis_url),
         enable_utc=True,
-        task_queues=[_queue(name) for name in (*Lane, SCHEDULE_QUEUE)],
+        task_queues=[_queue(name) for name in (*Lane, SCHEDULE_QUEUE, EXPLAIN_QUEUE)],
         task_ignore_result=True,
         worker_cancel_long_running_tasks_on_connection_loss=False,  # threads cannot be, and Celery raises over it
         worker_hijack_root_logger=False,
@@ -86,6 +88,13 @@ class Tickets:
             log.warning("the broker is away: %s", type(error).__name__)
             return
         self._publish(lane, wanted - present)
+
+    def explain(self, result_id: str) -> None:
+        """Ask for a result's heatmap, best effort: who waits for it asks again."""
+        try:
+            self._app.send_task(EXPLAIN, args=[result_id], queue=EXPLAIN_QUEUE, retry=False)
+        except (OperationalError, redis.RedisError, OSError) as error:
+            log.warning("no ticket for a heatmap: %s", type(error).__name__)
 
     def _wanted(self, images: int) -> int:
         return min(-(-images // self._batch_size), _MOST)
