@@ -1,4 +1,4 @@
-"""With what a run was made: code, libraries, machine, time."""
+"""With what a run is made: code, libraries, machine."""
 
 import os
 import platform
@@ -13,8 +13,8 @@ _ROOT = Path(__file__).parents[1]
 _LIBRARIES = ("keras", "numpy", "pillow")
 
 
-def provenance(seconds: float) -> dict[str, Any]:
-    """Return what stands in the card of a run that took so long."""
+def provenance() -> dict[str, Any]:
+    """Return what stands in the card of a run; call it before, while the files are those that were loaded."""
     gpus = tf.config.list_physical_devices("GPU")
     return {
         "commit": commit(),
@@ -22,7 +22,6 @@ def provenance(seconds: float) -> dict[str, Any]:
         "libraries": {name: version(name) for name in _LIBRARIES} | {"tensorflow": tf.__version__},
         "python": platform.python_version(),
         "devices": len(gpus) or f"CPU, {os.cpu_count()} cores",
-        "seconds": round(seconds),
     }
 
 

@@ -47,11 +47,11 @@ def run(
     logs: Path | None = None,
 ) -> Run:
     """Load, fit, evaluate on the test fold and describe; raises DataUnusable. `entries` limits the folder."""
-    begun = time.monotonic()
+    begun, made_with = time.monotonic(), provenance()
     chosen = tuple(entries) if entries is not None else index(folder)
     radiographs = data.load(folder, chosen, on_image)
     fitted = fit(radiographs, config, on_epoch, logs=logs)
-    made_with = provenance(time.monotonic() - begun)
+    made_with["seconds"] = round(time.monotonic() - begun)
     held_out = radiographs.folds(config.test_fold)
     scorer = Scorer(fitted.weights, fitted.decision, preprocessing=config.preprocessing)
     evaluation = evaluate(held_out, scorer)
