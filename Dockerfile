@@ -27,7 +27,8 @@ RUN --mount=from=wheel,source=/wheel,target=/wheel \
     uv pip install --no-deps --no-index --compile-bytecode /wheel/*.whl
 
 FROM python:3.13-slim-bookworm AS runtime
-ENV CXR_BLOBS=/blobs \
+ENV CXR_AUDIT_HEADS=/audit \
+    CXR_BLOBS=/blobs \
     CXR_HOME=/tmp \
     HOME=/tmp \
     PATH=/opt/venv/bin:$PATH \
@@ -36,7 +37,7 @@ ENV CXR_BLOBS=/blobs \
 # A new volume takes its owner from the directory that it covers.
 RUN groupadd --gid 10001 cxr \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin cxr \
-    && install --directory --owner=cxr --group=cxr --mode=0700 /blobs
+    && install --directory --owner=cxr --group=cxr --mode=0700 /audit /blobs /runs
 USER 10001:10001
 CMD ["cxr", "api"]
 

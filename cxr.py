@@ -14,7 +14,10 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 import api.audit_commands
 import api.commands
 import api.labelling
+import api.succession
 import training.commands
+import training.judging
+import training.shadowing
 import up
 from db import migrate as migrations
 from db import registry
@@ -67,11 +70,11 @@ def _serving(command: Callable[[Settings], None]) -> Callable[[Settings], None]:
 @_serving
 def api_(settings: Settings) -> None:
     """Serve the HTTP API and the pages."""
-    from api.server import SchemaOld, serve  # noqa: PLC0415 - every other command would pay for Flask
+    from api.server import serve  # noqa: PLC0415 - every other command would pay for Flask
 
     try:
         serve(settings)
-    except SchemaOld as error:
+    except migrations.SchemaOld as error:
         fail(str(error))
 
 
@@ -84,7 +87,7 @@ def worker(settings: Settings) -> None:
 
     try:
         process.run(settings)
-    except registry.NoChampion as error:
+    except (migrations.SchemaOld, registry.NoChampion) as error:
         fail(str(error))
 
 
@@ -96,6 +99,16 @@ def beat(settings: Settings) -> None:
     from worker import process  # noqa: PLC0415
 
     process.beat(settings)
+
+
+@main.command()
+@click.pass_obj
+@_serving
+def trainer(settings: Settings) -> None:
+    """Carry out retraining runs, with the lowest priority."""
+    from training import trainer as process  # noqa: PLC0415 - loads Celery, and then TensorFlow
+
+    process.run(settings)
 
 
 @main.command()
@@ -174,10 +187,15 @@ for command in (
     api.commands.retry,
     api.commands.purge,
     api.labelling.label,
+    api.succession.promote,
+    api.succession.rollback,
+    api.succession.retrain,
     training.commands.classify,
     training.commands.train,
     training.commands.evaluate,
     training.commands.models,
+    training.judging.judge,
+    training.shadowing.shadow,
 ):
     main.add_command(command)
 

@@ -6,7 +6,22 @@ from urllib.parse import urlsplit
 from apiflask import APIFlask
 from flask import Response, request
 
-from api import batches, findings, health, heatmaps, labels, pages, problems, submissions, trail
+from api import (
+    batches,
+    drafts,
+    findings,
+    health,
+    heatmaps,
+    labels,
+    models,
+    monitoring,
+    once,
+    pages,
+    problems,
+    retraining,
+    submissions,
+    trail,
+)
 from api.looks import Looks
 from api.polling import Patience
 from api.wiring import Parts
@@ -41,8 +56,22 @@ def create_app(settings: Settings) -> APIFlask:
     app.teardown_request(_forget_origin)
     app.before_request(_refuse_other_sites)
     app.after_request(_keep_out_of_caches)
-    for module in (submissions, batches, findings, heatmaps, labels, trail, health, pages):
+    for module in (
+        submissions,
+        drafts,
+        batches,
+        findings,
+        heatmaps,
+        labels,
+        models,
+        monitoring,
+        retraining,
+        trail,
+        health,
+        pages,
+    ):
         app.register_blueprint(module.blueprint)
+    once.guard(app)
     app.spec_processor(_describe_bodies)
     return app
 

@@ -25,15 +25,39 @@ def audit() -> None:
 
 
 @audit.command()
+@click.option("--head", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Signed heads, a line each.")
+@click.option("--key", help="The public key to trust, in hexadecimal; that of CXR_AUDIT_HEADS if none is given.")
 @click.pass_obj
-def verify(settings: Settings) -> None:
-    """Walk the chain; exits with 1 if a row was edited, deleted, swapped or cut off."""
-    database = _database(settings)
+def verify(settings: Settings, head: Path | None, key: str | None) -> None:
+    """Walk the chain, compare it with its signed heads; exits with 1 if a row was edited, deleted, swapped or cut off."""
+    from db import heads  # noqa: PLC0415 - every command would pay for the cryptography
+
+    database, own = _database(settings), heads.Heads(settings.audit_heads)
+    trusted = key or own.public
+    if head and not trusted:
+        fail(f"there is no key in {settings.audit_heads}: give the one to trust with --key")
+    try:
+        signed = heads.hashes(heads.read(head, str(trusted)) if head else own.kept())
+    except heads.HeadUnusable as error:
+        fail(f"the heads cannot be used: {error}")
     with words.status("walking the chain"), database.read() as session:
-        verdict = chain.verify(session)
+        verdict = chain.verify(session, signed)
     if verdict.problem:
         fail(f"the audit does not hold: {verdict.problem}")
-    answers.print(f"the audit holds: {verdict.rows} rows")
+    compared = (
+        f"{len(signed)} signed heads agree, the last of row {max(signed)}" if signed else "none of them signed yet"
+    )
+    answers.print(f"the audit holds: {verdict.rows} rows; {compared}")
+
+
+@audit.command()
+@click.pass_obj
+def head(settings: Settings) -> None:
+    """Sign where the chain ends now and print that: to be kept where nobody who holds the database can reach it."""
+    from db import heads  # noqa: PLC0415
+
+    with _database(settings).read() as session:
+        click.echo(heads.Heads(settings.audit_heads).sign(session).line())
 
 
 @audit.command()

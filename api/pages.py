@@ -6,7 +6,7 @@ from flask import Response, make_response, render_template, request
 from api.problems import Problem
 from api.schemas import NOTICE
 from api.wiring import parts, who
-from db import batches, heartbeats
+from db import batches, heartbeats, promotions
 from worker.rejection import CODES, REASONS
 
 blueprint = APIBlueprint("pages", __name__, enable_openapi=False)
@@ -26,9 +26,10 @@ def start() -> str:
     with parts().database.read() as session:
         found = batches.newest(session, limit=_BATCHES + 1, after=after)
         workers = sum(sign.alive for sign in heartbeats.signs(session))
+        refused = promotions.refusal(session)
     page = found[:_BATCHES]
     older = page[-1].id if len(found) > _BATCHES else None
-    return render_template("start.html", batches=page, older=older, workers=workers, notice=NOTICE)
+    return render_template("start.html", batches=page, older=older, workers=workers, refused=refused, notice=NOTICE)
 
 
 @blueprint.get("/batches/<batch_id>")
@@ -47,7 +48,7 @@ def batch(batch_id: str) -> str:
         first=after + 1,
         older=after + _IMAGES if len(lines) > _IMAGES else None,
         newer=max(after - _IMAGES, 0) if after else None,
-        running=progress.done < progress.total,
+        running=progress.open,
         codes=CODES | REASONS,
         notice=NOTICE,
     )

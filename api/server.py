@@ -62,14 +62,9 @@ def _lose_patience(arbiter: Any) -> None:
 def serve(settings: Settings) -> None:
     """Sweep once, then answer requests until SIGTERM. Raises SchemaOld before serving the wrong tables."""
     database = Database(settings.database_url)
-    if not migrate.is_current(database):
-        raise SchemaOld("the database has another schema: run `cxr migrate`")
+    database.patiently(lambda: migrate.require_current(database))
     Blobs(settings.blobs).free_bytes()
     tickets = Tickets(celery_app(settings), batch_size=settings.batch_size)
-    sweeper.sweep(database, tickets, worker="api")
+    database.patiently(lambda: sweeper.sweep(database, tickets, worker="api"))
     database.close()
     Server(settings).run()
-
-
-class SchemaOld(Exception):
-    """The tables are not those that this code expects."""

@@ -1,12 +1,18 @@
 """One database, SQLite or PostgreSQL: a transaction that reads, a transaction that writes."""
 
-from collections.abc import Iterator
+import logging
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session
+
+log = logging.getLogger(__name__)
+
+_Answer = TypeVar("_Answer")
 
 _KEEPALIVE = {
     # A peer that vanished without a word is noticed within half a minute, not after the system's two hours.
@@ -16,6 +22,7 @@ _KEEPALIVE = {
     "keepalives_count": 3,
     "tcp_user_timeout": 25_000,
 }
+_PAUSE_SECONDS = 1
 _FULL = ("database or disk is full", "No space left on device")
 
 
@@ -36,6 +43,17 @@ class Database:
     def write(self) -> Iterator[Session]:
         with Session(self.engine, expire_on_commit=False) as session, session.begin():
             yield session
+
+    def patiently(self, action: Callable[[], _Answer]) -> _Answer:
+        """Call until the server answers: a process that starts in an outage waits it out."""
+        while True:
+            try:
+                return action()
+            except OperationalError as error:
+                if self.engine.name == "sqlite":  # a file comes to nobody who waits
+                    raise
+                log.warning("the database does not answer, trying again: %s", error.orig)
+            time.sleep(_PAUSE_SECONDS)
 
     def close(self) -> None:
         self.engine.dispose()

@@ -1,13 +1,15 @@
 """Bring a database to the schema that this code expects."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
 from db.database import Database
 
-NEWEST = "0008"
+NEWEST = "0012"
 """The last migration; a test compares it with the files."""
 
 # Alembic is imported where it is used: it costs 0.2 s and 10 MB.
@@ -16,18 +18,40 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 
+class SchemaOld(Exception):
+    """The tables are not those that this code expects."""
+
+
 def upgrade(database: Database, revision: str = "head") -> None:
     from alembic import command  # noqa: PLC0415
 
-    with database.engine.begin() as connection:
+    with _rebuilding(database) as connection:
         command.upgrade(_config(connection), revision)
 
 
 def downgrade(database: Database, revision: str = "base") -> None:
     from alembic import command  # noqa: PLC0415
 
-    with database.engine.begin() as connection:
+    with _rebuilding(database) as connection:
         command.downgrade(_config(connection), revision)
+
+
+@contextmanager
+def _rebuilding(database: Database) -> Iterator["Connection"]:
+    """One transaction in which SQLite lets a table be made anew that others refer to."""
+    sqlite = database.engine.name == "sqlite"
+    with database.engine.connect() as connection:
+        driver: Any = connection.connection.driver_connection
+        if sqlite:
+            driver.execute("PRAGMA foreign_keys=OFF")  # without effect inside a transaction
+        try:
+            with connection.begin():
+                yield connection
+                if sqlite and (broken := connection.exec_driver_sql("PRAGMA foreign_key_check").first()):
+                    raise RuntimeError(f"the migration broke a reference of {broken[0]}")
+        finally:
+            if sqlite:
+                driver.execute("PRAGMA foreign_keys=ON")
 
 
 def existing(url: str) -> Database | None:
@@ -46,6 +70,12 @@ def is_current(database: Database) -> bool:
             return False
         applied: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
     return applied == NEWEST
+
+
+def require_current(database: Database) -> None:
+    """Raise SchemaOld before a process works with the wrong tables."""
+    if not is_current(database):
+        raise SchemaOld("the database has another schema: run `cxr migrate`")
 
 
 def _config(connection: "Connection") -> "Config":

@@ -119,7 +119,7 @@ def _usable(without: AbstractSet[str]) -> ColumnElement[bool]:
 
 def _pinned_models(session: Session, batch_ids: set[str]) -> dict[str, str]:
     rows = session.execute(select(Batch.id, Batch.model_version).where(Batch.id.in_(batch_ids)))
-    return {row.id: row.model_version for row in rows}
+    return {row.id: row.model_version for row in rows if row.model_version}
 
 
 def finish(

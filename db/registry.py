@@ -3,15 +3,16 @@
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import insert, select
-from sqlalchemy.orm import Session
+from sqlalchemy import ForeignKey, Text, insert, select
+from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from db import audit
 from db.blobs import Blobs
 from db.clock import now
-from db.tables import Model, ModelAlias
+from db.tables import Model, Table
 
 CHAMPION = "champion"
+CHALLENGER = "challenger"
 
 
 class NoChampion(Exception):
@@ -20,6 +21,14 @@ class NoChampion(Exception):
 
 class VersionUnknown(Exception):
     """No model of this version is registered."""
+
+
+class ModelAlias(Table):
+    """A name such as `champion` that points at one model version."""
+
+    __tablename__ = "model_aliases"
+    alias: Mapped[str] = mapped_column(Text, primary_key=True)
+    version: Mapped[str] = mapped_column(ForeignKey("models.version"))
 
 
 @dataclass(frozen=True)
@@ -74,6 +83,19 @@ def has_champion(session: Session) -> bool:
     return session.get(ModelAlias, CHAMPION) is not None
 
 
+def aliases(session: Session) -> dict[str, list[str]]:
+    """The names of every version that has one."""
+    found: dict[str, list[str]] = {}
+    for alias in session.scalars(select(ModelAlias).order_by(ModelAlias.alias)):
+        found.setdefault(alias.version, []).append(alias.alias)
+    return found
+
+
+def pointed_at(session: Session, alias: str) -> str | None:
+    """Return the version that the alias names, or None."""
+    return session.scalar(select(ModelAlias.version).where(ModelAlias.alias == alias))
+
+
 def find(session: Session, version: str) -> Model:
     """Return the model of this version, or raise VersionUnknown."""
     model = session.get(Model, version)
@@ -85,6 +107,11 @@ def find(session: Session, version: str) -> Model:
 def cards(session: Session) -> list[Card]:
     """Return every registered version, oldest first."""
     return [card_of(model) for model in session.scalars(select(Model).order_by(Model.registered_at))]
+
+
+def newest(session: Session) -> list[Model]:
+    """Return every registered version, newest first."""
+    return list(session.scalars(select(Model).order_by(Model.registered_at.desc(), Model.version)))
 
 
 def card_of(model: Model) -> Card:

@@ -35,6 +35,7 @@ class Lane(StrEnum):
 
 
 class ImageState(StrEnum):
+    RECEIVED = "received"
     QUEUED = "queued"
     LEASED = "leased"
     CLASSIFIED = "classified"
@@ -44,7 +45,7 @@ class ImageState(StrEnum):
     EXPIRED = "expired"
 
 
-TERMINAL = frozenset(ImageState) - {ImageState.QUEUED, ImageState.LEASED}
+TERMINAL = frozenset(ImageState) - {ImageState.RECEIVED, ImageState.QUEUED, ImageState.LEASED}
 
 
 class BatchState(StrEnum):
@@ -69,6 +70,9 @@ class Label(StrEnum):
     POSITIVE = "positive"
     NEGATIVE = "negative"
     INCONCLUSIVE = "inconclusive"
+
+
+_NEVER_SUBMITTED = "state IN ('receiving', 'cancelling', 'cancelled', 'expired')"
 
 
 def _one_of(column: str, values: type[StrEnum]) -> CheckConstraint:
@@ -115,24 +119,17 @@ class Model(Table):
     )
 
 
-class ModelAlias(Table):
-    """A name such as `champion` that points at one model version."""
-
-    __tablename__ = "model_aliases"
-    alias: Mapped[str] = mapped_column(Text, primary_key=True)
-    version: Mapped[str] = mapped_column(ForeignKey("models.version"))
-
-
 class Batch(Table):
-    """What one submission asked for; its model is pinned here when it is submitted."""
+    """What one submission asked for; its model is pinned here when it is submitted, and not while it is a draft."""
 
     __tablename__ = "batches"
     id: Mapped[str] = mapped_column(Text, primary_key=True)
     lane: Mapped[Lane] = mapped_column(Text)
     state: Mapped[BatchState] = mapped_column(Text)
     outcome: Mapped[Outcome | None] = mapped_column(Text)
-    model_version: Mapped[str] = mapped_column(ForeignKey("models.version"))
+    model_version: Mapped[str | None] = mapped_column(ForeignKey("models.version"))
     total: Mapped[int] = mapped_column(Integer)
+    announced: Mapped[int | None] = mapped_column(Integer)
     synthetic: Mapped[bool] = mapped_column(Boolean)
     submitted_at: Mapped[datetime] = mapped_column(Moment)
     finished_at: Mapped[datetime | None] = mapped_column(Moment)
@@ -142,7 +139,8 @@ class Batch(Table):
         _one_of("lane", Lane),
         _one_of("state", BatchState),
         CheckConstraint("outcome IS NULL OR state = 'completed'", name="outcome_when_completed"),
-        CheckConstraint("total >= 1", name="not_empty"),
+        CheckConstraint(f"total >= 1 OR {_NEVER_SUBMITTED}", name="not_empty"),
+        CheckConstraint(f"model_version IS NOT NULL OR {_NEVER_SUBMITTED}", name="model_pinned"),
         Index("ix_batches_state_expires_at", "state", "expires_at"),
     )
 

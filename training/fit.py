@@ -1,7 +1,7 @@
 """Trains the given CNN on what serving will show it, and keeps the best epoch."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from training import augmentation, calibration, distribution
 from training.augmentation import Drawn, Strength
 from training.calibration import Wanted
+from training.checkpoint import Checkpoint
 from training.curves import Curves
 from training.data import Radiographs
 from training.exposures import exposures
@@ -75,13 +76,15 @@ def fit(
     radiographs: Radiographs,
     config: Config,
     on_epoch: OnEpoch | None = None,
+    checkpoint: Checkpoint | None = None,
     *,
     logs: Path | None = None,
     devices: str = "GPU",
 ) -> Fitted:
     """Train on the training folds, choose and calibrate on the validation fold; the test fold is never looked at.
 
-    Where there are several `devices`, each takes its share of every batch. `logs` is for TensorBoard.
+    Goes on after the last epoch in `checkpoint`, and keeps each one there. Where there are several `devices`, each
+    takes its share of every batch. `logs` is for TensorBoard.
     """
     training, validation = radiographs.folds(*config.training_folds), radiographs.folds(config.validation_fold)
     _check(training, "training")
@@ -95,10 +98,14 @@ def fit(
     def raw() -> NDArray[np.float64]:
         return np.asarray(model.predict(held_back, batch_size=_PREDICTED_TOGETHER, verbose=0)[:, 0], np.float64)
 
-    best = _BestEpoch(config, lambda: calibration.loss_when_calibrated(raw(), validation.positive), on_epoch)
-    history = model.fit(
+    def measure() -> float:
+        return calibration.loss_when_calibrated(raw(), validation.positive)
+
+    best = _BestEpoch(config, measure, on_epoch, checkpoint)
+    model.fit(
         _batches(training, config, prepare),
         validation_data=_plain(held_back, validation, config.batch_size),
+        initial_epoch=best.resume(model),
         epochs=config.epochs,
         callbacks=[best, *([Curves(logs)] if logs else [])],
         shuffle=False,  # the data set draws by itself, from the seed
@@ -107,8 +114,7 @@ def fit(
     model.set_weights(best.weights)
     wanted = Wanted(config.sensitivity, config.specificity)
     decision = calibration.decide(raw(), validation.positive, validation.patients, wanted=wanted)
-    curves = {name: [float(value) for value in values] for name, values in history.history.items()}
-    return Fitted(cnn.weights_to_bytes(model), decision, curves, best.epoch)
+    return Fitted(cnn.weights_to_bytes(model), decision, best.history, best.epoch)
 
 
 def shares(radiographs: Radiographs) -> NDArray[np.float64]:
@@ -157,14 +163,31 @@ class _BestEpoch(keras.callbacks.Callback):  # type: ignore[misc] # keras is unt
     is too sure of itself, which calibration mends, and stopped one of three seeds at its third epoch.
     """
 
-    def __init__(self, config: Config, measure: Callable[[], float], on_epoch: OnEpoch | None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        measure: Callable[[], float],
+        on_epoch: OnEpoch | None = None,
+        checkpoint: Checkpoint | None = None,
+    ) -> None:
         super().__init__()
+        self._checkpoint = checkpoint
         self._config = config
         self._measure = measure
         self._on_epoch = on_epoch
         self._loss = np.inf
         self.epoch = 0
         self.weights: list[NDArray[np.float32]] = []
+        self.history: dict[str, list[float]] = {}
+
+    def resume(self, model: keras.Model) -> int:
+        """Put the model back to the last epoch that was kept, and return its number; 0 where there is none of this config."""
+        kept = self._checkpoint.restore(model, asdict(self._config)) if self._checkpoint else None
+        if kept is None:
+            return 0
+        self.weights, state = kept
+        self._loss, self.epoch, self.history = state["loss"], state["best"], state["history"]
+        return int(state["epoch"])
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         logs[MEASURE] = self._measure()
@@ -172,6 +195,11 @@ class _BestEpoch(keras.callbacks.Callback):  # type: ignore[misc] # keras is unt
             self._loss, self.epoch = logs[MEASURE], epoch + 1
             # Copied: what get_weights returns may change with the next step.
             self.weights = [np.array(weights) for weights in self.model.get_weights()]
+        for name, value in logs.items():
+            self.history.setdefault(name, []).append(float(value))
+        if self._checkpoint:
+            state = {"epoch": epoch + 1, "best": self.epoch, "loss": float(self._loss), "history": self.history}
+            self._checkpoint.save(self.model, self.weights, asdict(self._config), state)
         if self._on_epoch:
             self._on_epoch(epoch + 1, self._config.epochs, {name: float(value) for name, value in logs.items()})
         if epoch + 1 - self.epoch >= self._config.patience:

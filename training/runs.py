@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from db.registry import Card
 from training import data
+from training.checkpoint import Checkpoint
+from training.data import Radiographs
 from training.evaluate import EVERYTHING, HELD_OUT, Evaluation, evaluate
 from training.fit import Config, Fitted, OnEpoch, fit
 from training.index import DataUnusable, Entry, folds_are_stated, index
@@ -47,10 +49,22 @@ def run(
     logs: Path | None = None,
 ) -> Run:
     """Load, fit, evaluate on the test fold and describe; raises DataUnusable. `entries` limits the folder."""
-    begun, made_with = time.monotonic(), provenance()
     chosen = tuple(entries) if entries is not None else index(folder)
     radiographs = data.load(folder, chosen, on_image)
-    fitted = fit(radiographs, config, on_epoch, logs=logs)
+    return trained(radiographs, config, on_epoch=on_epoch, logs=logs)
+
+
+def trained(
+    radiographs: Radiographs,
+    config: Config,
+    *,
+    on_epoch: OnEpoch | None = None,
+    checkpoint: Checkpoint | None = None,
+    logs: Path | None = None,
+) -> Run:
+    """Fit, evaluate on the test fold and describe; goes on after the last epoch in `checkpoint`."""
+    begun, made_with = time.monotonic(), provenance()
+    fitted = fit(radiographs, config, on_epoch, checkpoint, logs=logs)
     made_with["seconds"] = round(time.monotonic() - begun)
     held_out = radiographs.folds(config.test_fold)
     scorer = Scorer(fitted.weights, fitted.decision, preprocessing=config.preprocessing)

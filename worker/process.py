@@ -10,21 +10,27 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from celery import Celery
 from celery.signals import worker_ready, worker_shutting_down
 from sqlalchemy.exc import DBAPIError
 
-from db import heartbeats, registry
+from db import heartbeats, migrate, registry
 from db.blobs import Blobs
 from db.database import Database
+from db.heads import Heads
 from db.tables import Lane
 from settings import Settings
 from worker import device, explanation, schedule
 from worker.decoders import Decoders
 from worker.posts import Posts
 from worker.sweeper import Sweeper
-from worker.tickets import EXPLAIN_QUEUE, SCHEDULE_QUEUE, WORK, Tickets, celery_app
+from worker.tickets import EXPLAIN_QUEUE, SCHEDULE_QUEUE, SUCCESSION, WORK, Tickets, celery_app
+
+if TYPE_CHECKING:
+    from worker.line import Line
+    from worker.succession import Succession
 
 log = logging.getLogger(__name__)
 
@@ -43,19 +49,20 @@ def run(settings: Settings) -> None:
     database, blobs = Database(settings.database_url), Blobs(settings.blobs)
     app = celery_app(settings)
     explanation.register(app, database, blobs)
-    schedule.register(app, database, blobs)
+    schedule.register(app, database, blobs, Heads(settings.audit_heads))
     with _decoders(settings) as decoders:
         device_name = device.prepare()
         from worker.line import Line  # noqa: PLC0415 - loads TensorFlow, which the device must precede
         from worker.models import Models  # noqa: PLC0415
+        from worker.succession import Succession  # noqa: PLC0415
 
         models = Models(database, blobs, batch_size=settings.batch_size)
         line = Line(database, blobs, models, decoders, settings, worker=name)
         stopping = threading.Event()
         _register_work(app, line.work, stopping)
-        with database.read() as session:
-            champion = registry.champion(session).version
-        line.warm_up(champion)
+        succession = Succession(database, models, worker=name)
+        app.task(name=SUCCESSION)(succession.look_again)
+        champion = database.patiently(lambda: _prepare(database, line))
         tickets = Tickets(app, batch_size=settings.batch_size)
         sweeper = Sweeper(
             database,
@@ -66,6 +73,7 @@ def run(settings: Settings) -> None:
             problem=lambda: line.problem,
             hangs=line.hangs,
             pace=line.pace,
+            also=lambda: _also(succession, line, database),
         )
         sweeper.start()
         log.info("worker %s is ready: %s", name, line.problem or champion)
@@ -78,6 +86,12 @@ def run(settings: Settings) -> None:
             sweeper.join()
             with contextlib.suppress(DBAPIError), database.write() as session:
                 heartbeats.leave(session, name)  # without it, the row only grows old
+
+
+def _also(succession: "Succession", line: "Line", database: Database) -> None:
+    """What else a sweep does."""
+    succession.look_again()
+    line.inputs.write(database)
 
 
 def _heed_early_signals() -> None:
@@ -99,8 +113,17 @@ def _heed_early_signals() -> None:
 def beat(settings: Settings) -> None:
     """Send the scheduled tasks at their times, until SIGTERM."""
     app = celery_app(settings)
-    app.conf.beat_schedule = schedule.ENTRIES
+    app.conf.beat_schedule = schedule.entries(settings)
     app.Beat(schedule=str(settings.home / "beat"), loglevel="INFO").run()
+
+
+def _prepare(database: Database, line: "Line") -> str:
+    """Let the line load the champion, and return its version; raises SchemaOld or NoChampion."""
+    migrate.require_current(database)
+    with database.read() as session:
+        champion = registry.champion(session).version
+    line.warm_up(champion)
+    return champion
 
 
 @contextmanager

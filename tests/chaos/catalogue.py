@@ -27,7 +27,7 @@ _CLOCK = {
 class Fault:
     """`times` are the injections in each tier, over both databases; `pause` lies between two of them, in seconds.
 
-    No recovery may take longer than `recovery_seconds`. Where a process `ends_itself`, its death is part of the fault.
+    `recovery_seconds` are what is promised of a recovery. Where a process `ends_itself`, its death is part of the fault.
     """
 
     words: str
@@ -37,7 +37,7 @@ class Fault:
     databases: tuple[str, ...] = (SQLITE, POSTGRESQL)
     make: Make = field(default_factory=Make)
     after: Callable[[Scene], None] = lambda _: None
-    patience_seconds: float = 60
+    patience_seconds: float = 180
     recovery_seconds: float | None = None
     ends_itself: bool = False
     small_disk: bool = False

@@ -133,8 +133,8 @@ def crash_postgresql(scene: Scene) -> None:
 
 def wait_for_a_death_in_mid_commit(scene: Scene) -> None:
     """The processes kill themselves; see standin."""
-    deaths = scene.field.deaths()
-    until(lambda: scene.field.deaths() > deaths, "a process dies in mid-commit")
+    deaths = len(scene.field.deaths)
+    until(lambda: len(scene.field.deaths) > deaths, "a process dies in mid-commit")
 
 
 def disturb_network(scene: Scene) -> None:

@@ -33,6 +33,7 @@ from worker import broker
 
 _WATCH_SECONDS = 0.1
 _STOP_SECONDS = 60
+_LAST_LINES = 3
 LEASE_SECONDS = 3
 REAL_LEASE_SECONDS = 6
 SWEEP_SECONDS = 1
@@ -47,7 +48,6 @@ class Part:
     start: Callable[[], Process]
     process: Process | None = None
     down: bool = False
-    deaths: int = 0
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,7 @@ class Field:
         self._stopping = threading.Event()
         self._watcher = threading.Thread(target=self._watch, daemon=True)
         self.proxies: dict[str, Proxy] = {}
+        self.deaths: list[str] = []  # of processes that the watcher found dead, with their last words
         self._database_url = server.database() if server else f"sqlite:///{home / 'cxr.db'}"
         self.broker_port = free_port()
         self.settings = self._settings()
@@ -196,16 +197,17 @@ class Field:
     def workers(self) -> list[str]:
         return [name for name in self._parts if name.startswith("worker")]
 
-    def deaths(self) -> int:
-        """How many processes the watcher found dead."""
-        return sum(part.deaths for part in self._parts.values())
-
     def _watch(self) -> None:
         while not self._stopping.wait(_WATCH_SECONDS):
             for part in list(self._parts.values()):
-                if not part.down and part.process and part.process.poll() is not None:
-                    part.deaths += 1
+                code = part.process.poll() if part.process else None
+                if not part.down and code is not None:
+                    self.deaths.append(f"{part.name} ended by itself with {code}: {self._last_words(part.name)}")
                     self.spawn(part.name)
+
+    def _last_words(self, name: str) -> str:
+        lines = (self.logs / f"{name}.log").read_text(errors="replace").splitlines()
+        return " / ".join(lines[-_LAST_LINES:])
 
     def broker_answers(self) -> bool:
         with contextlib.suppress(redis.RedisError), redis.Redis(port=self.broker_port) as client:

@@ -10,6 +10,7 @@ import tempfile
 import threading
 import time
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import redis
@@ -19,7 +20,8 @@ from tests.chaos.runs import Outcome
 from tests.service import free_port, until
 from worker import broker
 
-_PAUSE_SECONDS = (0.4, 1.2)
+_BETWEEN = 150  # images, or a kill would meet workers that only start
+_PAUSE_SECONDS = 0.3
 _VISIBILITY_SECONDS = 5
 _QUIET_SECONDS = 4 * _VISIBILITY_SECONDS
 _BACKLOG = 200
@@ -98,7 +100,9 @@ def _kill_and_send(port: int, database: Path, times: int, seed: int) -> int:
     sender = threading.Thread(target=send)
     sender.start()
     for _ in range(times):
-        time.sleep(dice.uniform(*_PAUSE_SECONDS))
+        enough = len(_stored(database)) + _BETWEEN
+        until(partial(_has, database, enough), "the workers work")
+        time.sleep(dice.uniform(0, _PAUSE_SECONDS))
         number = dice.randrange(_WORKERS)
         workers[number].send_signal(signal.SIGKILL)
         workers[number].wait()
@@ -121,12 +125,20 @@ def _settled(database: Path) -> list[int]:
     """The rows, once none has come for several times the visibility timeout."""
     seen, since = -1, time.monotonic()
     while time.monotonic() - since < _QUIET_SECONDS:
-        with closing(sqlite3.connect(database, timeout=30)) as connection:
-            rows = [image for (image,) in connection.execute("SELECT image FROM results")]
+        rows = _stored(database)
         if len(rows) != seen:
             seen, since = len(rows), time.monotonic()
         time.sleep(0.5)
     return rows
+
+
+def _has(database: Path, images: int) -> bool:
+    return len(_stored(database)) >= images
+
+
+def _stored(database: Path) -> list[int]:
+    with closing(sqlite3.connect(database, timeout=30)) as connection:
+        return [image for (image,) in connection.execute("SELECT image FROM results")]
 
 
 if __name__ == "__main__":

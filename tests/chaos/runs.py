@@ -1,16 +1,13 @@
 """One run of one fault on one database: start, load, inject again and again, settle, check."""
 
-import json
-import os
 import random
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests import postgres
@@ -22,7 +19,7 @@ from tests.chaos.scene import Scene
 from tests.service import until
 
 _SMALL_DISK_MB = 48
-_INSIDE = "CHAOS_SMALL_DISK"
+_OFF_PATIENCE_SECONDS = 25
 
 
 @dataclass(frozen=True)
@@ -44,6 +41,14 @@ class Outcome:
     def holds(self) -> bool:
         return not (self.lost or self.duplicated or self.problems)
 
+    @property
+    def late(self) -> str:
+        """That a recovery took longer than is promised; a busy machine does that too, so it is told apart."""
+        promised = FAULTS[self.fault].recovery_seconds if self.fault in FAULTS else None
+        slowest = max(self.recoveries, default=0)
+        late = promised is not None and slowest > promised
+        return f"a recovery took {slowest:.1f} s, {promised:.0f} s is promised" if late else ""
+
 
 def run(
     name: str,
@@ -52,13 +57,10 @@ def run(
     seed: int,
     *,
     off: str = "",
-    patience_seconds: float | None = None,
     injected: Callable[[int], object] = lambda _: None,
 ) -> Outcome:
     """Run it; `off` switches off a part of the promise. `injected` hears of every injection."""
     fault = FAULTS[name]
-    if fault.small_disk and _INSIDE not in os.environ:
-        return _on_small_disk(name, times, seed)
     start = time.monotonic()
     make = field.Make(**vars(fault.make) | {"off": off})
     with (
@@ -67,7 +69,7 @@ def run(
         field.running(home, logs, make, server) as system,
     ):
         scene, history = _inject(system, fault, times, seed, injected)
-        settled = system.settle(patience_seconds or fault.patience_seconds)
+        settled = system.settle(_OFF_PATIENCE_SECONDS if off else fault.patience_seconds)
         fault.after(scene)
         verdict = checker.check(
             system.database,
@@ -79,21 +81,15 @@ def run(
         )
         history.close()
         recoveries = scene.measured()
-        problems = [*verdict.problems, *scene.notes, *scene.load.gave_up, *_slow(fault, recoveries)]
+        problems = [*verdict.problems, *scene.notes, *scene.load.gave_up]
         if not settled:
             problems.append("not every batch came to its end in time")
-        if system.deaths() and not fault.ends_itself:
-            problems.append(f"{system.deaths()} processes ended by themselves")
+        if not fault.ends_itself:
+            problems += system.deaths
         return Outcome(
             name, database, times, seed, verdict.images, verdict.lost, verdict.duplicated, problems, recoveries,
             time.monotonic() - start,
         )  # fmt: skip
-
-
-def _slow(fault: Fault, recoveries: list[float]) -> Iterator[str]:
-    slowest = max(recoveries, default=0)
-    if fault.recovery_seconds and slowest > fault.recovery_seconds:
-        yield f"a recovery took {slowest:.1f} s, {fault.recovery_seconds:.0f} s is promised"
 
 
 def _inject(
@@ -139,24 +135,3 @@ def _server(database: str, fault: Fault, home: Path) -> Iterator[postgres.Server
         environment["LD_PRELOAD"] = shutil.copy(environment["LD_PRELOAD"], str(home.parent))
     with postgres.own(environment) as server:
         yield server
-
-
-def can_have_a_small_disk() -> bool:
-    """Whether this machine lets us mount one where nobody else sees it: as root, or in a name space of our own."""
-    return not subprocess.run([*_alone(), "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True).returncode  # noqa: PLW1510
-
-
-def _alone() -> list[str]:
-    return ["unshare", "--mount"] if os.getuid() == 0 else ["unshare", "--mount", "--map-root-user"]
-
-
-def _on_small_disk(name: str, times: int, seed: int) -> Outcome:
-    program = f"import json; from tests.chaos import runs; print(json.dumps(runs.told({name!r}, {times}, {seed})))"
-    done = subprocess.run(
-        [*_alone(), sys.executable, "-c", program], check=True, stdout=subprocess.PIPE, env=os.environ | {_INSIDE: "1"}
-    )
-    return Outcome(**json.loads(done.stdout.splitlines()[-1]))
-
-
-def told(name: str, times: int, seed: int) -> dict[str, object]:
-    return asdict(run(name, SQLITE, times, seed))
