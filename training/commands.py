@@ -1,7 +1,7 @@
 """The commands on models and images that need no server: train, evaluate, classify."""
 
-import json
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,13 +9,12 @@ from typing import Any
 
 import click
 from rich.progress import MofNCompleteColumn, TextColumn
-from rich.table import Table
 
 from db import migrate, registry
 from db.blobs import Blobs
 from db.registry import Card
 from settings import Settings
-from terminal import NOTICE, answers, bar, fail, words
+from terminal import NOTICE, answer, answers, bar, fail, json_option, table, words
 from training import shipped
 from training.index import DataUnusable
 from worker import device
@@ -45,6 +44,7 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Keep weights, card, plots and report there, not in CXR_HOME/runs."
 )
+@json_option
 @click.pass_obj
 def train(settings: Settings, /, folder: Path, out: Path | None, **chosen: Any) -> None:
     """Train the CNN, evaluate it on the held-out fold, and register it as a new version."""
@@ -79,8 +79,7 @@ def train(settings: Settings, /, folder: Path, out: Path | None, **chosen: Any) 
             registry.register(session, Blobs(settings.blobs), run.card, run.weights, actor="train")
     else:
         words.print("not registered: this home has no database yet; run `cxr migrate` or `cxr up` first")
-    answers.print(f"model: {run.card.version}")
-    _show(run.evaluation.as_json())
+    _answer_figures(run.card.version, run.evaluation.as_json())
 
 
 @click.command()
@@ -89,7 +88,7 @@ def train(settings: Settings, /, folder: Path, out: Path | None, **chosen: Any) 
 @click.option("--all", "everything", is_flag=True, help="Every image, in the folder it was trained on too.")
 @click.option("--prevalence", type=click.FloatRange(0, 1), help="Share of positives that PPV and NPV are for.")
 @click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write an HTML page with all plots.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@json_option
 @click.pass_obj
 def evaluate(
     settings: Settings,
@@ -99,7 +98,6 @@ def evaluate(
     everything: bool,
     prevalence: float | None,
     report: Path | None,
-    as_json: bool,
 ) -> None:
     """Evaluate a model on a folder of CLASS/images: the held-out fold of what it was trained on, else every image."""
     card, weights = _model(settings, version)
@@ -125,11 +123,7 @@ def evaluate(
 
         pictures = reports.drawn(examined.evaluation, examined.scores, examined.truth)
         report.write_text(reports.page(card, figures, pictures), encoding="utf-8")
-    if as_json:
-        click.echo(json.dumps({"model": card.version} | figures, indent=2))
-    else:
-        answers.print(f"model: {card.version}")
-        _show(figures)
+    _answer_figures(card.version, figures)
 
 
 @click.command()
@@ -138,6 +132,7 @@ def evaluate(
 @click.option(
     "--heatmap", type=click.Path(dir_okay=False, path_type=Path), help="Write where the model looked there, as PNG."
 )
+@json_option
 @click.pass_obj
 def classify(settings: Settings, image: Path, version: str | None, heatmap: Path | None) -> None:
     """Classify one image by its path, without a server."""
@@ -147,7 +142,7 @@ def classify(settings: Settings, image: Path, version: str | None, heatmap: Path
     try:
         decoded = decoder.decoded(image.read_bytes())
     except ImageRejected as rejected:
-        fail(f"{image}: {rejected.code}: {CODES[rejected.code]}")
+        fail(f"{image}: {rejected.code}: {CODES[rejected.code]}", code=rejected.code)
     card, weights = _model(settings, version)
     device.quiet()
     with words.status("loading the model"):
@@ -160,19 +155,33 @@ def classify(settings: Settings, image: Path, version: str | None, heatmap: Path
     (prediction,) = assess([decoded], gate, predictor.predict)
     if prediction.raw is not None and not math.isfinite(prediction.raw):
         fail(f"{card.version} gave no number for this image")
-    click.echo(f"label: {prediction.label}")
-    if prediction.probability is not None:
-        if heatmap:
-            from worker import heatmap as gradcam  # noqa: PLC0415 - loads TensorFlow
+    if heatmap and prediction.probability is not None:
+        from worker import heatmap as gradcam  # noqa: PLC0415 - loads TensorFlow
 
-            heat = gradcam.heatmap(weights, decoded.grey, preprocessing=card.preprocessing)
-            heatmap.write_bytes(gradcam.png(decoded.grey, heat))
-        click.echo(f"probability: {prediction.probability:.6f} ({_told(card)})")
-    for reason in prediction.reasons:
-        click.echo(f"reason: {reason}: {REASONS[reason]}")
-    click.echo(f"model: {card.version}")
-    click.echo(f"gate: {gate.version}")
-    words.print(NOTICE, style="yellow")
+        heat = gradcam.heatmap(weights, decoded.grey, preprocessing=card.preprocessing)
+        heatmap.write_bytes(gradcam.png(decoded.grey, heat))
+    told = {
+        "label": prediction.label,
+        "probability": prediction.probability,
+        "reasons": prediction.reasons,
+        "threshold": card.threshold,
+        "band_low": card.band_low,
+        "band_high": card.band_high,
+        "model_version": card.version,
+        "gate": gate.version,
+    }
+
+    def show() -> None:
+        click.echo(f"label: {prediction.label}")
+        if prediction.probability is not None:
+            click.echo(f"probability: {prediction.probability:.6f} ({_told(card)})")
+        for reason in prediction.reasons:
+            click.echo(f"reason: {reason}: {REASONS[reason]}")
+        click.echo(f"model: {card.version}")
+        click.echo(f"gate: {gate.version}")
+        words.print(NOTICE, style="yellow")
+
+    answer(told, show)
 
 
 def _told(card: Card) -> str:
@@ -183,6 +192,7 @@ def _told(card: Card) -> str:
 
 
 @click.command()
+@json_option
 @click.pass_obj
 def models(settings: Settings) -> None:
     """List the registered model versions."""
@@ -192,13 +202,16 @@ def models(settings: Settings) -> None:
     with database.read() as session:
         champion = registry.champion(session).version
         found = registry.cards(session)
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("version", "", "AUROC on the held-out fold", "threshold"):
-        table.add_column(name)
+    told = [{**vars(card), "champion": card.version == champion} for card in found]
+    answer(told, lambda: _show_models(found, champion))
+
+
+def _show_models(found: Sequence[Card], champion: str) -> None:
+    shown = table("version", "", "AUROC on the held-out fold", "threshold", whole={"version", ""})
     for card in found:
         mark = "champion" if card.version == champion else ""
-        table.add_row(card.version, mark, f"{card.metrics.get('auroc', float('nan')):.3f}", f"{card.threshold:.3f}")
-    answers.print(table)
+        shown.add_row(card.version, mark, f"{card.metrics.get('auroc', float('nan')):.3f}", f"{card.threshold:.3f}")
+    answers.print(shown)
 
 
 def _model(settings: Settings, version: str | None) -> tuple[Card, bytes]:
@@ -217,15 +230,17 @@ def _model(settings: Settings, version: str | None) -> tuple[Card, bytes]:
         return registry.card_of(model), Blobs(settings.blobs).read(model.weights_sha256)
 
 
-def _show(figures: dict[str, object]) -> None:
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("figure")
-    table.add_column("value", justify="right")
-    table.add_column("95 % interval")
+def _answer_figures(version: str, figures: dict[str, object]) -> None:
+    answer({"model": version} | figures, lambda: _show(version, figures))
+
+
+def _show(version: str, figures: dict[str, object]) -> None:
+    answers.print(f"model: {version}")
+    shown = table("figure", "value", "95 % interval", right={"value"}, whole={"value"})
     for name, value in figures.items():
         interval = figures.get(f"{name}_interval")
         if isinstance(value, float):
-            shown = f"{interval[0]:.3f} to {interval[1]:.3f}" if isinstance(interval, list) else ""
-            table.add_row(name.replace("_", " "), f"{value:.3f}", shown)
-    answers.print(table)
+            between = f"{interval[0]:.3f} to {interval[1]:.3f}" if isinstance(interval, list) else ""
+            shown.add_row(name.replace("_", " "), f"{value:.3f}", between)
+    answers.print(shown)
     answers.print(NOTICE, style="yellow")
