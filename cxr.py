@@ -16,9 +16,11 @@ import api.audit_commands
 import api.commands
 import api.draft_commands
 import api.folders
+import api.key_commands
 import api.labelling
 import api.retrieval
 import api.succession
+import operator_key
 import training.commands
 import training.judging
 import training.shadowing
@@ -158,10 +160,12 @@ def up_(settings: Settings, images: Path | None, *, demo: bool) -> None:
     try:
         with words.status("starting"):
             bring_up_to_date(settings)
+            first = operator_key.make_first(settings)
             instance = up.Instance(settings, say=words.print)
             instance.start()
         with instance:
             click.echo(f"ready: {instance.url}")
+            _say_who_may_enter(settings, instance.url, first)
             if files:
                 _classify(settings, files, synthetic=False)
             elif demo:
@@ -172,6 +176,14 @@ def up_(settings: Settings, images: Path | None, *, demo: bool) -> None:
         fail(str(error))
     except KeyboardInterrupt:
         words.print("stopped")
+
+
+def _say_who_may_enter(settings: Settings, url: str, first: str | None) -> None:
+    if first:
+        words.print(f"admin key, shown this once and kept in {settings.home}: {first}", soft_wrap=True, markup=False)
+    link = operator_key.link(settings, url)
+    if link:
+        words.print(f"open in a browser, once within the hour: {link}", soft_wrap=True, markup=False)
 
 
 def _demonstrate(settings: Settings) -> None:
@@ -202,6 +214,9 @@ for command in (
     api.retrieval.result,
     api.retrieval.history,
     api.retrieval.limits,
+    api.key_commands.key,
+    api.key_commands.tenant,
+    api.key_commands.sign_in,
     api.labelling.label,
     api.labelling.labels,
     api.draft_commands.draft,

@@ -6,6 +6,7 @@ from typing import Any
 
 from click import Context, Parameter
 
+import operator_key
 import up
 from cxr_client import Client, ClientError, NotAllowed
 from settings import Settings
@@ -20,7 +21,7 @@ def connected(settings: Settings, *, patience_seconds: float = _PATIENCE_SECONDS
     """A client whose failures end the command with one line."""
     try:
         url = up.running_url(settings)
-        with Client(url, _key(settings), patience_seconds=patience_seconds, on_retry=_say) as client:
+        with Client(url, operator_key.known(settings), patience_seconds=patience_seconds, on_retry=_say) as client:
             yield client
     except up.NotRunning as error:
         fail(str(error), code="not_running", retryable=True, status=Exit.AWAY)
@@ -32,14 +33,10 @@ def batch_ids(_context: Context, _parameter: Parameter, begun: str) -> list[str]
     """The newest batches that begin like this, for the shell's completion: silent, and not for long."""
     try:
         settings = Settings.from_environment()
-        with Client(up.running_url(settings), _key(settings), patience_seconds=0) as client:
+        with Client(up.running_url(settings), operator_key.known(settings), patience_seconds=0) as client:
             return [batch.id for batch in client.batches(limit=_COMPLETIONS) if batch.id.startswith(begun)]
     except Exception:  # noqa: BLE001 - a word on the screen would stand in the middle of what is typed
         return []
-
-
-def _key(_settings: Settings) -> str | None:
-    return None
 
 
 def _say(error: ClientError, seconds: float) -> None:

@@ -10,12 +10,14 @@ from pydantic import BaseModel, Field, ValidationError
 
 from api import bodies, uploads
 from api.acceptance import accepted, check_kept, model_needed
+from api.access import needs
 from api.batches import changing
 from api.problems import Problem, disk_watched
 from api.schemas import BatchAnswer, ImageAnswer, SubmittedAnswer
 from api.wiring import Parts, parts, who
 from db import batches, drafts
 from db.drafts import Room
+from db.keys import Scope
 from db.tables import Batch, Lane
 
 blueprint = APIBlueprint("drafts", __name__, url_prefix="/v1/batches", tag="Batches")
@@ -55,6 +57,7 @@ def begin(lane: Lane, *, synthetic: bool) -> Any:
 
 
 @blueprint.put("/<batch_id>/images/<path:custom_id>")
+@needs(Scope.SUBMIT)
 @blueprint.output(ImageAnswer, status_code=201)
 @blueprint.doc(summary="Put one image into a draft; the body is the file; 200 if it is there already")
 def put(batch_id: str, custom_id: str) -> tuple[ImageAnswer, int]:
@@ -76,6 +79,7 @@ def put(batch_id: str, custom_id: str) -> tuple[ImageAnswer, int]:
 
 
 @blueprint.post("/<batch_id>/submit")
+@needs(Scope.SUBMIT)
 @blueprint.output(SubmittedAnswer, status_code=202)
 @blueprint.doc(summary="Close a draft and queue its images", responses=[404, 409])
 def submit(batch_id: str) -> Response:

@@ -3,11 +3,13 @@
 from apiflask import APIBlueprint
 from flask import Response, request
 
+from api.access import needs
 from api.findings import find
 from api.polling import wanted_seconds
 from api.problems import Problem
 from api.wiring import parts, who
 from db import heatmaps
+from db.keys import Scope
 from db.tables import Batch
 
 blueprint = APIBlueprint("heatmaps", __name__, url_prefix="/v1/results", tag="Results")
@@ -16,6 +18,7 @@ _PATIENCE_SECONDS = 10
 
 
 @blueprint.get("/<result_id>/heatmap.png")
+@needs(Scope.READ)
 @blueprint.doc(
     summary="Where the model looked (Grad-CAM), as PNG; waits for it as `Prefer: wait` says, else 10 seconds",
     responses=[404, 409, 410, 503],

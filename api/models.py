@@ -10,9 +10,11 @@ from flask import current_app
 from pydantic import BaseModel, Field, StringConstraints
 from sqlalchemy.orm import Session
 
+from api.access import needs
 from api.problems import Problem
 from api.wiring import parts, who
 from db import promotions, registry, shadows
+from db.keys import Scope
 from db.promotions import Promotion, PromotionState, Verdict
 from db.shadows import ShadowReport
 from db.tables import Label, Model
@@ -124,6 +126,7 @@ class ModelWhole(ModelAnswer):
 
 
 @blueprint.get("")
+@needs(Scope.READ)
 @blueprint.output(ModelList)
 @blueprint.doc(summary="The registered versions, newest first")
 def index() -> ModelList:
@@ -134,6 +137,7 @@ def index() -> ModelList:
 
 
 @blueprint.get("/<version>")
+@needs(Scope.READ)
 @blueprint.output(ModelWhole)
 @blueprint.doc(summary="One version with its configuration and figures", responses=[404])
 def one(version: str) -> ModelWhole:
@@ -146,6 +150,7 @@ def one(version: str) -> ModelWhole:
 
 
 @blueprint.post("/<version>/promote")
+@needs(Scope.ADMIN)
 @blueprint.input(Approval, arg_name="approval")
 @blueprint.output(PromotionAnswer)
 @blueprint.doc(summary="Let it become champion, once a worker has tried it", responses=[404, 409, 422])
@@ -160,6 +165,7 @@ def promote(version: str, approval: Approval) -> PromotionAnswer:
 
 
 @blueprint.post("/<version>/rollback")
+@needs(Scope.ADMIN)
 @blueprint.input(Approval, arg_name="approval")
 @blueprint.output(PromotionAnswer)
 @blueprint.doc(summary="Make the one champion again that this champion replaced, at once", responses=[404, 409])

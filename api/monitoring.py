@@ -6,10 +6,12 @@ from apiflask import APIBlueprint
 from flask import Response
 from pydantic import BaseModel, Field
 
+from api.access import needs
 from api.models import refusing
 from api.problems import Problem
 from api.wiring import parts
 from db import drift, heartbeats, monitoring, promotions, registry, retraining
+from db.keys import Scope
 from db.monitoring import Drift, Performance, Rate
 
 blueprint = APIBlueprint("monitoring", __name__, tag="Models")
@@ -59,6 +61,7 @@ class MonitoringAnswer(BaseModel):
 
 
 @blueprint.get("/v1/models/<version>/monitoring")
+@needs(Scope.READ)
 @blueprint.output(MonitoringAnswer)
 @blueprint.doc(summary="Live sensitivity and specificity by site, and drift", responses=[404])
 def watch(version: str) -> MonitoringAnswer:
@@ -70,6 +73,7 @@ def watch(version: str) -> MonitoringAnswer:
 
 
 @blueprint.get("/metrics")
+@needs(Scope.READ)
 @blueprint.doc(summary="Numbers and alarms in the text format of Prometheus")
 def metrics() -> Response:
     seen, lines = set[str](), []

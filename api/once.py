@@ -26,7 +26,7 @@ HEADER: Final = "Idempotency-Key"
 LONGEST_KEY: Final = 255
 _STREAMED: Final = frozenset({"multipart/form-data", "application/zip"})
 _REFUSED: Final = range(400, 500)
-_in_flight: set[str] = set()
+_in_flight: set[tuple[str, str]] = set()
 _in_flight_lock = threading.Lock()
 
 
@@ -84,7 +84,7 @@ def _guarded(view: Callable[..., Any]) -> Callable[..., Any]:
         key = _key() if request.method == "POST" else None
         if key is None:
             return view(**arguments)
-        with _alone(key):
+        with _alone(parts().tenant, key):
             g.once = mine = _Request(key)
             try:
                 if not (streams and request.mimetype in _STREAMED):
@@ -107,17 +107,17 @@ def _key() -> str | None:
 
 
 @contextmanager
-def _alone(key: str) -> Iterator[None]:
+def _alone(tenant: str, key: str) -> Iterator[None]:
     """Refuse a second request while the first of its key is answered; between servers the database decides."""
     with _in_flight_lock:
-        if key in _in_flight:
+        if (tenant, key) in _in_flight:
             raise _in_flight_problem()
-        _in_flight.add(key)
+        _in_flight.add((tenant, key))
     try:
         yield
     finally:
         with _in_flight_lock:
-            _in_flight.discard(key)
+            _in_flight.discard((tenant, key))
 
 
 def _look(mine: _Request, fingerprint: str, rebuilt: Callable[[str], Response] | None) -> None:

@@ -7,10 +7,12 @@ from apiflask import APIBlueprint
 from flask import current_app, url_for
 from pydantic import BaseModel, Field
 
+from api.access import needs
 from api.batches import Query
 from api.problems import Problem
 from api.wiring import parts, who
 from db import retraining
+from db.keys import Scope
 from db.retraining import RetrainingRun, RunState
 
 blueprint = APIBlueprint("retraining", __name__, url_prefix="/v1/retraining-runs", tag="Models")
@@ -47,6 +49,7 @@ class RunsQuery(Query):
 
 
 @blueprint.post("")
+@needs(Scope.ADMIN)
 @blueprint.output(RunAnswer, status_code=202)
 @blueprint.doc(summary="Train a candidate on the base data and the labels so far", responses=[409])
 def ask() -> tuple[RunAnswer, int, dict[str, str]]:
@@ -63,6 +66,7 @@ def ask() -> tuple[RunAnswer, int, dict[str, str]]:
 
 
 @blueprint.get("")
+@needs(Scope.READ)
 @blueprint.input(RunsQuery, location="query", arg_name="query")
 @blueprint.output(RunList)
 @blueprint.doc(summary="The newest runs")
@@ -72,6 +76,7 @@ def index(query: RunsQuery) -> RunList:
 
 
 @blueprint.get("/<run_id>")
+@needs(Scope.READ)
 @blueprint.output(RunAnswer)
 @blueprint.doc(summary="One run and how far it is", responses=[404])
 def one(run_id: str) -> RunAnswer:
@@ -79,6 +84,7 @@ def one(run_id: str) -> RunAnswer:
 
 
 @blueprint.post("/<run_id>/cancel")
+@needs(Scope.ADMIN)
 @blueprint.output(RunAnswer, status_code=202)
 @blueprint.doc(summary="Stop a run after its present epoch", responses=[404, 409])
 def cancel(run_id: str) -> RunAnswer:

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from api import drafts, once, uploads
 from api.acceptance import accepted, check_kept, model_needed
+from api.access import needs
 from api.batches import Query
 from api.problems import disk_watched
 from api.schemas import SubmittedAnswer
@@ -16,6 +17,7 @@ from api.wiring import Parts, parts, who
 from db import batches, idempotency
 from db.batches import Item
 from db.blobs import Delivery
+from db.keys import Scope
 from db.tables import Lane
 
 blueprint = APIBlueprint("submissions", __name__, url_prefix="/v1/batches", tag="Batches")
@@ -27,6 +29,7 @@ class SubmitQuery(Query):
 
 
 @blueprint.post("")
+@needs(Scope.SUBMIT)
 @once.streaming
 @blueprint.input(SubmitQuery, location="query", arg_name="query")
 @blueprint.output(SubmittedAnswer, status_code=202)

@@ -7,11 +7,13 @@ from typing import Annotated, Any, Self
 from apiflask import APIBlueprint
 from pydantic import AwareDatetime, BaseModel, Field
 
+from api.access import needs
 from api.batches import Query
 from api.findings import find
 from api.schemas import ResultAnswer
 from api.wiring import parts, who
 from db import trail
+from db.keys import Scope
 from db.tables import AuditRow
 from db.trail import Search
 
@@ -73,6 +75,7 @@ class History(BaseModel):
 
 
 @blueprint.get("/audit")
+@needs(Scope.AUDIT)
 @blueprint.input(AuditQuery, location="query", arg_name="query")
 @blueprint.output(AuditPage)
 @blueprint.doc(summary="The audit, oldest row first; reading it leaves a row too")
@@ -87,6 +90,7 @@ def index(query: AuditQuery) -> AuditPage:
 
 
 @blueprint.get("/results/<result_id>/history")
+@needs(Scope.AUDIT)
 @blueprint.output(History)
 @blueprint.doc(summary="The life of one result, from its submission to the last look at it", responses=[404])
 def history(result_id: str) -> History:

@@ -114,6 +114,7 @@ def row(batch: Batch, item: Item, state: ImageState, *, at: datetime) -> dict[st
     """What is inserted for one image: in `state`, or rejected at the door."""
     return {
         "batch_id": batch.id,
+        "tenant": batch.tenant,
         "custom_id": item.custom_id,
         "sha256": item.sha256,
         "bytes": item.bytes,

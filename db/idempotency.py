@@ -7,25 +7,27 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Integer, Text, delete, insert, select, update
+from sqlalchemy import Integer, PrimaryKeyConstraint, Text, delete, insert, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from db.batches import Item
 from db.clock import Moment, now
 from db.tables import Table
+from db.tenancy import Owned, of_its_batch
 
 
-class IdempotencyKey(Table):
-    """A sender's name for one request: reserved with what the request did, and answered afterwards."""
+class IdempotencyKey(Owned, Table):
+    """A sender's name for one request: reserved with what the request did, and answered afterwards. Each hospital has its own."""
 
     __tablename__ = "idempotency_keys"
-    key: Mapped[str] = mapped_column(Text, primary_key=True)
+    key: Mapped[str] = mapped_column(Text)
     fingerprint: Mapped[str] = mapped_column(Text)
-    batch_id: Mapped[str | None] = mapped_column(ForeignKey("batches.id"))
+    batch_id: Mapped[str | None] = mapped_column(Text)
     status: Mapped[int | None] = mapped_column(Integer)
     location: Mapped[str | None] = mapped_column(Text)
     body: Mapped[str | None] = mapped_column(Text)
     at: Mapped[datetime] = mapped_column(Moment)
+    __table_args__ = (PrimaryKeyConstraint("tenant", "key"), of_its_batch())
 
 
 class KeyReused(Exception):

@@ -28,6 +28,8 @@ def mark(session: Session, batch: Batch, *, actor: str) -> None:
 def remove(database: Database, blobs: Blobs, batch_id: str) -> int:
     """Remove the blobs of a marked batch that no other image and no model needs, and return how many.
 
+    The database is the system's: another hospital may have sent the same image.
+
     Removing and submitting take turns at the end of the audit chain, see `missing`; a few blobs in each turn, since
     everybody waits. May run again and again.
     """

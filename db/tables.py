@@ -21,7 +21,9 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from sqlalchemy.types import Boolean, Float
 
+from db import names
 from db.clock import Moment
+from db.tenancy import Owned, of_its_batch
 
 # SQLite counts only INTEGER PRIMARY KEY up by itself.
 Identity = BigInteger().with_variant(Integer, "sqlite")
@@ -86,15 +88,7 @@ def _only(condition: str) -> dict[str, Any]:
 
 
 class Table(DeclarativeBase):
-    metadata = MetaData(
-        naming_convention={
-            "pk": "pk_%(table_name)s",
-            "fk": "fk_%(table_name)s_%(column_0_name)s",
-            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-            "ck": "ck_%(table_name)s_%(constraint_name)s",
-        }
-    )
+    metadata = MetaData(naming_convention=names.CONVENTION)
 
 
 class Model(Table):
@@ -119,7 +113,7 @@ class Model(Table):
     )
 
 
-class Batch(Table):
+class Batch(Owned, Table):
     """What one submission asked for; its model is pinned here when it is submitted, and not while it is a draft."""
 
     __tablename__ = "batches"
@@ -136,6 +130,7 @@ class Batch(Table):
     expires_at: Mapped[datetime | None] = mapped_column(Moment)
     purged_at: Mapped[datetime | None] = mapped_column(Moment)
     __table_args__ = (
+        UniqueConstraint("tenant", "id"),
         _one_of("lane", Lane),
         _one_of("state", BatchState),
         CheckConstraint("outcome IS NULL OR state = 'completed'", name="outcome_when_completed"),
@@ -145,12 +140,12 @@ class Batch(Table):
     )
 
 
-class Image(Table):
+class Image(Owned, Table):
     """One submitted image and where it stands; the queue of record is these rows."""
 
     __tablename__ = "images"
     id: Mapped[int] = mapped_column(Identity, primary_key=True)
-    batch_id: Mapped[str] = mapped_column(ForeignKey("batches.id"))
+    batch_id: Mapped[str] = mapped_column(Text)
     custom_id: Mapped[str] = mapped_column(Text)
     sha256: Mapped[str] = mapped_column(Text)
     bytes: Mapped[int] = mapped_column(BigInteger)
@@ -168,6 +163,7 @@ class Image(Table):
     sop_uid: Mapped[str | None] = mapped_column(Text)
     accession: Mapped[str | None] = mapped_column(Text)
     __table_args__ = (
+        of_its_batch(),
         UniqueConstraint("batch_id", "custom_id"),
         _one_of("lane", Lane),
         _one_of("state", ImageState),
@@ -183,13 +179,13 @@ class Image(Table):
     )
 
 
-class Result(Table):
+class Result(Owned, Table):
     """What one model version said of one image: enough to compute it again and get the same number."""
 
     __tablename__ = "results"
     id: Mapped[str] = mapped_column(Text, primary_key=True)
     image_id: Mapped[int] = mapped_column(ForeignKey("images.id"))
-    batch_id: Mapped[str] = mapped_column(ForeignKey("batches.id"))
+    batch_id: Mapped[str] = mapped_column(Text)
     image_sha256: Mapped[str] = mapped_column(Text)
     model_version: Mapped[str] = mapped_column(ForeignKey("models.version"))
     weights_sha256: Mapped[str] = mapped_column(Text)
@@ -207,6 +203,7 @@ class Result(Table):
     predict_ms: Mapped[float] = mapped_column(Float)
     created_at: Mapped[datetime] = mapped_column(Moment)
     __table_args__ = (
+        of_its_batch(),
         UniqueConstraint("image_id", "model_version"),
         _one_of("label", Label),
         CheckConstraint("raw_probability BETWEEN 0 AND 1", name="raw_probability_in_range"),

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
+import operator_key
 import up
 from cxr_client import Client, ClientError, NotAllowed
 from cxr_client.version import VERSION
@@ -22,7 +23,7 @@ def check_server(settings: Settings) -> Iterator[Finding]:
         yield failed("server", str(error), "start it with `cxr up`, or name another with CXR_URL")
         return
     try:
-        with Client(url, None, patience_seconds=0) as client:
+        with Client(url, operator_key.known(settings), patience_seconds=0) as client:
             ready, here = client.ready(), datetime.now(UTC)
             if ready.problems:
                 yield failed("server", f"{url}: {'; '.join(ready.problems)}", "mend what it names")

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from db import batches, labels, queue
+from db import batches, labels, queue, tenancy
 from db.batches import Item
 from db.blobs import Blobs
 from db.database import Database
@@ -20,7 +20,7 @@ def picture(seed: int, *, ill: bool = False) -> bytes:
 def classified(database: Database, blobs: Blobs, *pictures: bytes, **batch: Any) -> list[str]:
     """Submit and finish them as a worker does, and return their SHA-256."""
     sha256s = [blobs.put(data) for data in pictures]
-    with database.write() as session:
+    with database.of(tenancy.DEFAULT).write() as session:
         items = [Item(f"{number}.png", sha256, 1, "image/png") for number, sha256 in enumerate(sha256s)]
         batches.add(session, items, lane=Lane.ROUTINE, actor="test", **batch)
     with database.write() as session:
@@ -44,6 +44,6 @@ def classified(database: Database, blobs: Blobs, *pictures: bytes, **batch: Any)
 
 
 def label(database: Database, sha256: str, truth: Truth, patient: str | None = None) -> None:
-    with database.write() as session:
+    with database.of(tenancy.DEFAULT).write() as session:
         given = Given(truth, Source.RT_PCR, "laboratory", image_sha256=sha256, patient=patient)
         assert labels.give(session, [given], actor="test")[0].label

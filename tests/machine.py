@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, precondition, rule
 from sqlalchemy import event, func, select, text, update
 
-from db import audit, batches, drafts, ending, leases, purging, queue
+from db import audit, batches, drafts, ending, leases, purging, queue, tenancy
 from db.batches import Item
 from db.blobs import Blobs
 from db.clock import now
@@ -83,7 +83,7 @@ class Queue(RuleBasedStateMachine):
     @rule(target=names, count=st.integers(1, 5), lane=st.sampled_from(Lane))
     def submit(self, count: int, lane: Lane) -> str:
         items = [Item(f"{number}", self.keep(number), 1, "image/png") for number in range(count)]
-        with self.database.write() as session:
+        with self.database.of(tenancy.DEFAULT).write() as session:
             name = batches.add(session, items, lane=lane, actor="test").id
             images = list(session.scalars(select(Image.id).where(Image.batch_id == name).order_by(Image.id)))
         self.shas |= dict(zip(images, (item.sha256 for item in items), strict=True))
@@ -93,7 +93,7 @@ class Queue(RuleBasedStateMachine):
 
     @rule(target=names, lane=st.sampled_from(Lane))
     def open_draft(self, lane: Lane) -> str:
-        with self.database.write() as session:
+        with self.database.of(tenancy.DEFAULT).write() as session:
             name = drafts.begin(session, lane=lane, actor="test", synthetic=True, announced=None, expire_seconds=600).id
         self.beliefs[name] = Belief(BatchState.RECEIVING, lane=lane, pinned=False)
         return name

@@ -20,6 +20,7 @@ from sqlalchemy import func, select
 
 import cxr
 import cxr_client
+import operator_key
 from api import schemas
 from cxr_client import AnswerUnknown, Client, ClientError, FileUnreadable, NotAllowed, ServerAway, ServerRefused
 from cxr_client.answers import Answer
@@ -41,6 +42,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     given = {"CXR_HOME": str(tmp_path_factory.mktemp("alone")), "CXR_PORT": str(free_port()), "REDIS_URL": "memory://"}
     settings = Settings.from_environment(given)
     cxr.bring_up_to_date(settings)
+    operator_key.make_first(settings)
     with serving(settings):
         with client(settings) as there:
             until(lambda: there.ready().ready, "the server is ready")
@@ -58,7 +60,7 @@ def serving(settings: Settings) -> Iterator[None]:
 
 
 def client(settings: Settings, **more: Any) -> Client:
-    return Client(f"http://{settings.host}:{settings.port}", **more)
+    return Client(f"http://{settings.host}:{settings.port}", operator_key.known(settings), **more)
 
 
 @pytest.fixture
@@ -137,7 +139,7 @@ def test_the_example_in_the_document_runs(service: Service, pictures: list[Path]
     example = re.search(r"```python\n(.*?)```", text, re.DOTALL)
     assert example
     assert len(example[1].splitlines()) == 10
-    environment = os.environ | {"CXR_URL": service.instance.url}
+    environment = os.environ | {"CXR_URL": service.instance.url, "CXR_KEY": str(service.key)}
     command = [sys.executable, "-c", example[1], *map(str, pictures)]
     told = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
     assert told.returncode == 0, told.stderr
@@ -146,7 +148,7 @@ def test_the_example_in_the_document_runs(service: Service, pictures: list[Path]
 
 
 def test_a_batch_is_submitted_followed_and_read_typed(service: Service, pictures: list[Path]) -> None:
-    with Client(service.instance.url) as there:
+    with Client(service.instance.url, service.key) as there:
         sent = there.submit([("first", pictures[0]), str(pictures[1]), pictures[2]], synthetic=True)
         seen = list(there.follow(sent.id))
         assert not seen[-1].open
@@ -245,7 +247,11 @@ def test_a_submission_whose_answer_was_lost_is_sent_again_and_is_one_batch(
     before, heard = number_of_batches(alone), list[str]()
     proxy = Forgetful(alone.port, lost=2)
     try:
-        with Client(f"http://127.0.0.1:{proxy.port}", on_retry=lambda error, _: heard.append(error.code)) as there:
+        with Client(
+            f"http://127.0.0.1:{proxy.port}",
+            operator_key.known(alone),
+            on_retry=lambda error, _: heard.append(error.code),
+        ) as there:
             sent = there.submit(pictures)
             assert there.batch(sent.id).total == len(pictures)
     finally:
@@ -259,7 +265,7 @@ def test_every_post_whose_answer_was_lost_happens_once(alone: Settings) -> None:
     proxy = Forgetful(alone.port, lost=2)
     row = {"accession": "A-1", "label": "positive", "source": "rt_pcr", "given_by": "laboratory"}
     try:
-        with Client(f"http://127.0.0.1:{proxy.port}") as there:
+        with Client(f"http://127.0.0.1:{proxy.port}", operator_key.known(alone)) as there:
             assert there.label([row]).kept == 1
     finally:
         proxy.close()
@@ -300,6 +306,7 @@ def test_a_server_that_starts_late_is_waited_for(tmp_path: Path) -> None:
         {"CXR_HOME": str(tmp_path), "CXR_PORT": str(free_port()), "REDIS_URL": "memory://"}
     )
     cxr.bring_up_to_date(settings)
+    operator_key.make_first(settings)
     entered: list[Any] = []
 
     def start(error: ClientError, _: float) -> None:

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import update
 from werkzeug.test import TestResponse
 
-from db import batches, drafts, ending, queue, registry
+from db import batches, drafts, ending, queue, registry, tenancy
 from db.batches import Item
 from db.clock import now
 from db.database import Database
@@ -182,7 +182,7 @@ def test_json_that_opens_no_draft_is_refused(api: Api, body: bytes) -> None:
 
 
 def begin(database: Database) -> str:
-    with database.write() as session:
+    with database.of(tenancy.DEFAULT).write() as session:
         return drafts.begin(
             session, lane=Lane.ROUTINE, actor="test", synthetic=True, announced=None, expire_seconds=60
         ).id
@@ -190,14 +190,14 @@ def begin(database: Database) -> str:
 
 def add(database: Database, batch_id: str, name: str, *, rejected: bool = False, size: int = 1) -> bool:
     item = Item(name, "0" * 64, size, "image/png", "truncated" if rejected else None)
-    with database.write() as session:
+    with database.of(tenancy.DEFAULT).write() as session:
         batch = batches.find(session, batch_id)
         assert batch
         return drafts.put(session, batch, item, actor="test", room=ROOM, expire_seconds=60)
 
 
 def submit(database: Database, batch_id: str) -> int:
-    with database.write() as session:
+    with database.of(tenancy.DEFAULT).write() as session:
         batch = batches.find(session, batch_id)
         assert batch
         return drafts.submit(session, batch, actor="test", expire_seconds=60)
@@ -221,7 +221,7 @@ def test_the_model_is_pinned_when_the_draft_is_submitted(database: Database, blo
     batch_id = begin(database)
     add(database, batch_id, "1")
     newer = replace(CARD, version="test-2")
-    with database.write() as session:
+    with database.of(tenancy.DEFAULT).write() as session:
         registry.register(session, blobs, newer, b"other weights", actor="test")
         registry.appoint(session, registry.CHAMPION, newer.version, actor="test")
     submit(database, batch_id)
@@ -233,7 +233,7 @@ def test_an_abandoned_draft_expires_with_its_images(database: Database) -> None:
     batch_id, empty, busy = begin(database), begin(database), begin(database)
     add(database, batch_id, "1")
     add(database, batch_id, "2", rejected=True)
-    with database.write() as session:
+    with database.of(tenancy.DEFAULT).write() as session:
         session.execute(update(Batch).where(Batch.id == busy).values(expires_at=now(-1)))
     add(database, busy, "1")  # which begins its time anew
     assert overdue(database, empty) == 0

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 import pytest
 from sqlalchemy import select, text, update
 
-from db import audit, batches, clock, ending, leases, migrate, purging, queue, registry, tables
+from db import audit, batches, clock, ending, leases, migrate, purging, queue, registry, tables, tenancy
 from db.batches import Item
 from db.blobs import Blobs
 from db.clock import now
@@ -228,5 +228,5 @@ def test_a_purge_leaves_what_another_batch_or_a_model_needs(database: Database, 
 
 def keep(database: Database, blobs: Blobs, *images: bytes) -> str:
     items = [Item(f"{number}.png", blobs.put(data), len(data), "image/png") for number, data in enumerate(images)]
-    with database.write() as session:
+    with database.of(tenancy.DEFAULT).write() as session:
         return batches.add(session, items, lane=Lane.ROUTINE, actor="test").id

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, update
 
-from db import idempotency
+from db import idempotency, tenancy
 from db.clock import now
 from db.idempotency import IdempotencyKey
 from db.tables import Batch
@@ -25,7 +25,7 @@ def rows(api: Api) -> int:
 
 def unanswered(api: Api, *, ago: int) -> None:
     """As if the server had ended between what it did and its answer."""
-    with api.parts.database.write() as session:
+    with api.parts.database.of(tenancy.DEFAULT).write() as session:
         session.execute(update(IdempotencyKey).values(status=None, body=None, location=None, at=now(-ago)))
 
 
@@ -99,7 +99,7 @@ def test_a_submission_whose_answer_was_lost_is_answered_with_its_batch(api: Api,
 
 def test_another_server_that_is_faster_wins(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """The other server's key comes in after ours looked for it."""
-    with api.parts.database.write() as session:
+    with api.parts.database.of(tenancy.DEFAULT).write() as session:
         idempotency.reserve(session, "k1", "another's")
     monkeypatch.setattr(idempotency, "earlier", lambda *_: None)
     answer = opened(api, "k1")

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import event, func, select, update
 from sqlalchemy.exc import IntegrityError
 
-from db import audit, batches, ending, leases, migrate, queue
+from db import audit, batches, ending, leases, migrate, queue, tenancy
 from db.batches import Item
 from db.clock import now
 from db.database import Database
@@ -27,7 +27,7 @@ def item(number: int, code: str | None = None) -> Item:
 
 
 def submit(database: Database, count: int, lane: Lane = Lane.ROUTINE) -> str:
-    with database.write() as session:
+    with database.of(tenancy.DEFAULT).write() as session:
         return batches.add(session, [item(number) for number in range(count)], lane=lane, actor="test").id
 
 
@@ -236,7 +236,7 @@ def test_every_submission_and_terminal_state_stands_in_the_audit(database: Datab
 
 
 def test_a_submission_that_is_rejected_at_the_door_is_completed_at_once(database: Database) -> None:
-    with database.write() as session:
+    with database.of(tenancy.DEFAULT).write() as session:
         batch_id = batches.add(session, [item(1, "truncated")], lane=Lane.ROUTINE, actor="test").id
     assert progress(database, batch_id).outcome == Outcome.NONE_CLASSIFIED
 

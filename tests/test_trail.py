@@ -54,16 +54,16 @@ def test_a_history_is_the_life_of_one_result(classified: Api) -> None:
     told = [(step["action"], step["actor"], step["origin"]) for step in history(classified, first["id"])]
     here = "127.0.0.1"
     assert told == [
-        ("batch.submitted", "api", here),
+        ("batch.submitted", classified.actor, here),
         ("image.claimed", "w1", None),
         ("image.classified", "w1", None),
         ("batch.completed", "w1", None),
-        ("results.searched", "api", here),
-        ("result.viewed", "api", "10.1.2.3"),
-        ("result.viewed", "api", here),
-        ("results.exported", "api", here),
-        ("batch.purged", "api", here),
-        ("audit.viewed", "api", here),
+        ("results.searched", classified.actor, here),
+        ("result.viewed", classified.actor, "10.1.2.3"),
+        ("result.viewed", classified.actor, here),
+        ("results.exported", classified.actor, here),
+        ("batch.purged", classified.actor, here),
+        ("audit.viewed", classified.actor, here),
     ]
     steps = history(classified, second["id"])
     assert [step["origin"] for step in steps if step["action"] == "result.viewed"] == ["10.4.4.4"], "its own alone"
