@@ -6,7 +6,7 @@ from typing import Any, Final
 from celery import Celery
 from celery.schedules import crontab
 
-from db import audit, heartbeats, heatmaps, purging, sign_ins, slots
+from db import audit, heartbeats, heatmaps, idempotency, purging, sign_ins, slots
 from db.blobs import Blobs
 from db.database import Database
 from db.heads import Heads, HeadUnusable, hashes
@@ -53,6 +53,7 @@ def register(app: Celery, database: Database, blobs: Blobs, heads: Heads) -> Non
         if slots.take(database, TIDY, digits=_HOUR):
             with database.write() as session:
                 heartbeats.forget(session)
+                idempotency.forget(session)
                 sign_ins.forget(session)
             log.info("removed %d unfinished uploads", blobs.tidy(older_than_seconds=_UPLOAD_IS_DEAD_SECONDS))
             log.info("removed %d old heatmaps", heatmaps.tidy(blobs, older_than_seconds=_HEATMAP_IS_OLD_SECONDS))
