@@ -16,12 +16,14 @@ from api import (
     once,
     pages,
     problems,
+    provider,
     sign_in,
     submissions,
     trail,
 )  # fmt: skip
 from api.looks import Looks
 from api.polling import Patience
+from api.rates import Rates
 from api.wiring import Parts
 from db import audit
 from db.blobs import Blobs
@@ -41,6 +43,7 @@ def create_app(settings: Settings) -> APIFlask:
     app.config["MAX_FORM_MEMORY_SIZE"] = 0  # bodies are streamed by api.uploads, never parsed by Flask
     app.json.sort_keys = False  # type: ignore[attr-defined]
     database = Database(settings.database_url)
+    rates = Rates(settings)
     app.extensions["cxr"] = Parts(
         settings=settings,
         system=database,
@@ -49,6 +52,7 @@ def create_app(settings: Settings) -> APIFlask:
         tickets=Tickets(celery_app(settings), batch_size=settings.batch_size),
         patience=Patience(settings.api_threads // 2),
         looks=Looks(database),
+        rates=rates,
     )
     problems.register(app)
     app.before_request(_note_origin)
@@ -57,7 +61,9 @@ def create_app(settings: Settings) -> APIFlask:
     for module in (submissions, drafts, batches, findings, labels, trail, health, pages, sign_in):
         app.register_blueprint(module.blueprint)
     once.guard(app)
+    provider.connect(app, settings)
     access.register(app)
+    rates.guard(app)
     app.spec_processor(lambda spec: access.describe(_describe_bodies(spec)))  # there is place for one
     return app
 

@@ -59,5 +59,9 @@ def limits() -> Limits:
         pixels_per_image=MAX_PIXELS,
         bytes_per_custom_id=uploads.LONGEST_NAME,
         growth_in_zip=archives.HIGHEST_RATIO,
+        requests_per_minute=settings.requests_per_minute or None,
+        images_per_day=settings.images_per_day or None,
+        bytes_per_day=settings.bytes_per_day or None,
+        images_waiting=settings.max_waiting or None,
         formats=["image/png", "image/jpeg", "application/dicom", "application/zip"],
     )

@@ -157,6 +157,10 @@ class Limits(BaseModel):
     pixels_per_image: int
     bytes_per_custom_id: int
     growth_in_zip: int = Field(description="How many times larger a zip's file may become, beyond its first MiB")
+    requests_per_minute: int | None = Field(description="Of one key; null: no limit")
+    images_per_day: int | None = Field(description="Of one key; null: no limit")
+    bytes_per_day: int | None = Field(description="Of one key; null: no limit")
+    images_waiting: int | None = Field(description="In the queue, from which on submissions get 429; null: no limit")
     formats: list[str]
 
 

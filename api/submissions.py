@@ -38,9 +38,11 @@ def submit(query: SubmitQuery) -> Any:
     if request.mimetype == "application/json":
         return drafts.begin(query.lane, synthetic=query.synthetic)
     own = parts()
+    own.rates.check_room()
     with disk_watched(), model_needed(), own.blobs.delivery() as delivery:
         items = uploads.receive(request, own.blobs, delivery, own.settings)
         once.said(query.lane, query.synthetic, idempotency.of_items(items), rebuilt=accepted)
+        own.rates.take(items)
         batch_id = _kept(own, delivery, items, query)
     own.tickets.ring(query.lane, len(items))
     current_app.logger.info("accepted %s with %d images", batch_id, len(items))

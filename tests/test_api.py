@@ -103,6 +103,10 @@ def test_limits_are_published(client: FlaskClient) -> None:
         "pixels_per_image": 100_000_000,
         "bytes_per_custom_id": 1024,
         "growth_in_zip": 200,
+        "requests_per_minute": 6_000,
+        "images_per_day": None,
+        "bytes_per_day": None,
+        "images_waiting": 500_000,
         "formats": ["image/png", "image/jpeg", "application/dicom", "application/zip"],
     }
 
