@@ -15,7 +15,7 @@ from sqlalchemy import select
 import cxr
 import operator_key
 import up
-from api.client import Client
+from cxr_client import Client
 from db import batches, queue, tenancy
 from db.batches import Item
 from db.blobs import Blobs
@@ -35,13 +35,13 @@ def predictor(batch_size: int) -> Predictor:
 
 
 @contextmanager
-def running() -> Iterator["Bench"]:
-    """Start everything that `cxr up` starts, in an empty home."""
+def running(**more: str) -> Iterator["Bench"]:
+    """Start everything that `cxr up` starts, in an empty home, with `more` settings."""
     with tempfile.TemporaryDirectory() as home, socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
         probe.close()
-        settings = Settings.from_environment({"CXR_HOME": home, "CXR_PORT": str(port)})
+        settings = Settings.from_environment({"CXR_HOME": home, "CXR_PORT": str(port), **more})
         cxr.bring_up_to_date(settings)
         operator_key.make_first(settings)
         with up.Instance(settings, say=print) as instance:
@@ -97,8 +97,8 @@ class Bench:
 
     def _upload(self, paths: Sequence[Path], lane: Lane = Lane.ROUTINE) -> str:
         files = [(f"{number}-{path.name}", path) for number, path in enumerate(paths)]
-        with Client(self._instance.url, key=operator_key.known(self.settings)) as client:
-            return str(client.submit(files, urgent=lane == Lane.URGENT)["id"])
+        with Client(self._instance.url, operator_key.known(self.settings)) as client:
+            return str(client.submit(files, urgent=lane == Lane.URGENT).id)
 
     def _finished(self, batch_id: str, *, pause: float) -> float:
         """When the batch was finished, by the database's clock, once it is."""

@@ -15,6 +15,7 @@ from db.queue import Claim, Claimed, Failure, Fenced, Finding
 from db.tables import ImageState, Lane
 from settings import Settings
 from worker.decoders import Decoded, Decoders, DecodersUnusable
+from worker.drift import Inputs
 from worker.judge import Judge
 from worker.models import Models
 from worker.pace import Pace
@@ -45,6 +46,7 @@ class Line:
         self._worker = worker
         self._turns = Turns()
         self.pace = Pace()
+        self.inputs = Inputs()
         self._judge = Judge(models, batch_size=settings.batch_size, longest_seconds=settings.lease_seconds)
         self.hangs = self._judge.hangs
         self.problem: str | None = None
@@ -159,6 +161,8 @@ class Line:
             if prediction.raw is not None and not math.isfinite(prediction.raw):
                 failures.append(_failure(image, "model_output"))
                 continue
+            if prediction.raw is not None:
+                self.inputs.add(image.batch_id, decoded.grey)
             findings.append(
                 Finding(
                     image=image,

@@ -1,7 +1,7 @@
 """What runs by the clock, in UTC; each task takes its slot first."""
 
 import logging
-from typing import Final
+from typing import Any, Final
 
 from celery import Celery
 from celery.schedules import crontab
@@ -10,7 +10,8 @@ from db import audit, heartbeats, purging, sign_ins, slots
 from db.blobs import Blobs
 from db.database import Database
 from db.heads import Heads, HeadUnusable, hashes
-from worker.tickets import SCHEDULE_QUEUE
+from settings import Settings
+from worker.tickets import RETRAIN, RETRAINING_QUEUE, SCHEDULE_QUEUE
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +34,14 @@ ENTRIES: Final = {
         "options": {"queue": SCHEDULE_QUEUE},
     },
 }
+
+
+def entries(settings: Settings) -> dict[str, Any]:
+    """Return what beat sends: the standing tasks, and a retraining run where its times are set."""
+    if not settings.retrain_cron:
+        return dict(ENTRIES)
+    times = crontab.from_string(settings.retrain_cron)
+    return ENTRIES | {"retrain": {"task": RETRAIN, "schedule": times, "options": {"queue": RETRAINING_QUEUE}}}
 
 
 def register(app: Celery, database: Database, blobs: Blobs, heads: Heads) -> None:
