@@ -24,7 +24,14 @@ def key() -> None:
 
 @key.command()
 @click.argument("name")
-@click.option("--scope", "scopes", multiple=True, required=True, type=click.Choice(list(Scope)), help="What it may do.")
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    required=True,
+    type=click.Choice([scope.value for scope in Scope]),
+    help="What it may do.",
+)
 @click.option("--tenant", default=tenancy.DEFAULT, show_default=True, help="The hospital that it speaks for.")
 @click.option("--days", default=keys.DAYS, show_default=True, type=click.IntRange(_SHORTEST_DAYS, _LONGEST_DAYS))
 @click.option("--person", help="Whom the sign-in provider knows; the key then opens the pages to them.")
