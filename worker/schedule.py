@@ -6,7 +6,7 @@ from typing import Any, Final
 from celery import Celery
 from celery.schedules import crontab
 
-from db import audit, heartbeats, purging, sign_ins, slots
+from db import audit, heartbeats, idempotency, purging, sign_ins, slots
 from db.blobs import Blobs
 from db.database import Database
 from db.heads import Heads, HeadUnusable, hashes
@@ -52,6 +52,7 @@ def register(app: Celery, database: Database, blobs: Blobs, heads: Heads) -> Non
         if slots.take(database, TIDY, digits=_HOUR):
             with database.write() as session:
                 heartbeats.forget(session)
+                idempotency.forget(session)
                 sign_ins.forget(session)
             log.info("removed %d unfinished uploads", blobs.tidy(older_than_seconds=_UPLOAD_IS_DEAD_SECONDS))
             with database.read() as session:

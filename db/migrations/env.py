@@ -2,7 +2,20 @@
 
 from alembic import context
 
-from db import drift, heartbeats, idempotency, keys, labels, promotions, retraining, shadows, sign_ins, slots, tenants  # noqa: F401 - their tables  # noqa: F401 - their tables
+from db import (  # noqa: F401 - their tables
+    drift,
+    heartbeats,
+    idempotency,
+    keys,
+    labels,
+    promotions,
+    retraining,
+    shadows,
+    sign_ins,
+    slots,
+    tenants,
+    webhooks,
+)
 from db.tables import Table
 
 context.configure(connection=context.config.attributes["connection"], target_metadata=Table.metadata)
