@@ -4,11 +4,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.progress import MofNCompleteColumn, TextColumn
 
-from db import migrate, registry
+from db import migrate, promotions, registry
 from db.blobs import Blobs
 from db.registry import Card
 from settings import Settings
@@ -147,17 +148,28 @@ def models(settings: Settings) -> None:
     if database is None:
         fail("this home has no database yet: run `cxr migrate` or `cxr up` first")
     with database.read() as session:
-        champion = registry.champion(session).version
+        aliases = registry.aliases(session)
         found = registry.cards(session)
-    told = [{**vars(card), "champion": card.version == champion} for card in found]
-    answer(told, lambda: _show_models(found, champion))
+        verdicts = {card.version: promotions.verdict(session, card.version) for card in found}
+        passed = {version: verdict.passed for version, verdict in verdicts.items() if verdict}
+    told = [
+        {
+            **vars(card),
+            "champion": registry.CHAMPION in aliases.get(card.version, []),
+            "aliases": aliases.get(card.version, []),
+            "passed": passed.get(card.version),
+        }
+        for card in found
+    ]
+    answer(told, lambda: _show_models(told))
 
 
-def _show_models(found: Sequence[Card], champion: str) -> None:
-    shown = table("version", "", "AUROC on the held-out fold", "threshold", whole={"version", ""})
-    for card in found:
-        mark = "champion" if card.version == champion else ""
-        shown.add_row(card.version, mark, f"{card.metrics.get('auroc', float('nan')):.3f}", f"{card.threshold:.3f}")
+def _show_models(found: Sequence[dict[str, Any]]) -> None:
+    shown = table("version", "", "gate", "AUROC on the held-out fold", "threshold", whole={"version", ""})
+    for one in found:
+        gate = {None: "", True: "passed", False: "failed"}[one["passed"]]
+        auroc = one["metrics"].get("auroc", float("nan"))
+        shown.add_row(one["version"], " ".join(one["aliases"]), gate, f"{auroc:.3f}", f"{one['threshold']:.3f}")
     answers.print(shown)
 
 
