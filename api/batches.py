@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import Annotated, Any
 
 from apiflask import APIBlueprint
 from flask import Response, current_app, request
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
 from sqlalchemy.orm import Session
 
 from api import polling, results
@@ -26,7 +26,14 @@ _TYPES = {"json": "application/json", "ndjson": "application/x-ndjson", "csv": "
 
 
 class Query(BaseModel, extra="forbid"):
-    """A misspelt option must not pass for the default."""
+    """A misspelt option must not pass for the default, nor what no text can hold for a search."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_text(cls, value: Any) -> Any:
+        if isinstance(value, str) and "\0" in value:
+            raise ValueError("a NUL is no part of a text")
+        return value
 
 
 class ListQuery(Query):
