@@ -98,6 +98,7 @@ def test_the_server_does_what_the_document_says(database_url: str, tmp_path: Pat
             "--checks=all",
             f"--max-examples={EXAMPLES}",
             "--seed=1",
+            "--request-timeout=60",  # a heatmap is waited for
             "--no-color",
         ]
         command = [sys.executable, "-m", "schemathesis.cli", f"--config-file={config}", *options]
