@@ -23,6 +23,7 @@ from db.database import Database
 from settings import SettingInvalid, Settings
 from terminal import NOTICE, fail, words
 from training import shipped
+from worker.commands import reclassify, verify
 
 _DEMONSTRATION = 48
 
@@ -178,6 +179,8 @@ for command in (
     training.commands.train,
     training.commands.evaluate,
     training.commands.models,
+    reclassify,
+    verify,
 ):
     main.add_command(command)
 

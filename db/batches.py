@@ -4,14 +4,20 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy import or_, select
+from sqlalchemy.orm import Session, aliased
 
 from db import audit, clock, ids, registry, states, tables
+from db.results import is_current
 from db.tables import OPEN, TERMINAL, Batch, BatchState, Image, ImageState, Label, Lane, Outcome, Result
 
 _WEEK_SECONDS = 7 * 24 * 3600
+_NOW = 12  # columns that say what stands now; those of the first result follow
+
+_First = aliased(Result)
+_pinned_or_amended = or_(Result.model_version == Batch.model_version, Result.amends.is_not(None))
 
 
 @dataclass(frozen=True)
@@ -53,10 +59,20 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Line:
-    """One image of a batch and what was found; what is not known is None.
+class Original:
+    """What an image's first result said, where another stands in its place."""
 
-    Classified with `reasons`, it is inconclusive and has no probability.
+    result_id: str
+    label: Label
+    probability: float | None
+    model_version: str
+
+
+@dataclass(frozen=True)
+class Line:
+    """One image of a batch and what holds of it now; what is not known is None.
+
+    Classified with `reasons`, it is inconclusive and has no probability. With an `original`, the result is an amendment.
     """
 
     custom_id: str
@@ -71,6 +87,7 @@ class Line:
     reasons: list[str] | None
     gate: str | None
     id: int
+    original: Original | None = None
 
 
 def add(
@@ -184,9 +201,9 @@ def lines(
     state: ImageState | None = None,
     custom_id: str | None = None,
 ) -> Iterator[Line]:
-    """Yield the batch's images in the order of submission with the result of its pinned model, flat in memory.
+    """Yield the batch's images in the order of submission with the result that stands now, flat in memory.
 
-    `after` is the id of the last one already seen; `skip` counts from the first.
+    That is the result of its pinned model, or what amended it. `after` is the id of the last one already seen; `skip` counts from the first.
     """
     wanted = [Image.batch_id == batch_id, Image.id > after]
     if state:
@@ -207,9 +224,17 @@ def lines(
             Result.reasons,
             Result.gate,
             Image.id,
+            _First.id,
+            _First.label,
+            _First.probability,
+            _First.model_version,
         )
         .join(Batch, Batch.id == Image.batch_id)
-        .outerjoin(Result, (Result.image_id == Image.id) & (Result.model_version == Batch.model_version))
+        .outerjoin(Result, (Result.image_id == Image.id) & _pinned_or_amended & is_current())
+        .outerjoin(
+            _First,
+            (_First.image_id == Image.id) & (_First.model_version == Batch.model_version) & Result.amends.is_not(None),
+        )
         .where(*wanted)
         .order_by(Image.id)
         .offset(skip)
@@ -218,4 +243,6 @@ def lines(
     )
     with session.execute(statement) as rows:
         for row in rows:
-            yield Line(*row)  # type: ignore[call-arg]  # the columns above stand in Line's order
+            cells: tuple[Any, ...] = tuple(row)  # the columns stand in the order of the fields
+            first = Original(*cells[_NOW:]) if cells[_NOW] else None
+            yield Line(*cells[:_NOW], original=first)  # type: ignore[misc]

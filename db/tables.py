@@ -181,7 +181,10 @@ class Image(Table):
 
 
 class Result(Table):
-    """What one model version said of one image: enough to compute it again and get the same number."""
+    """What one model version said of one image: enough to compute it again and get the same number.
+
+    One that `amends` another stands in its place from then on; the other stays as it was. Each is amended once at most.
+    """
 
     __tablename__ = "results"
     id: Mapped[str] = mapped_column(Text, primary_key=True)
@@ -201,6 +204,7 @@ class Result(Table):
     decode_ms: Mapped[float] = mapped_column(Float)
     predict_ms: Mapped[float] = mapped_column(Float)
     created_at: Mapped[datetime] = mapped_column(Moment)
+    amends: Mapped[str | None] = mapped_column(ForeignKey("results.id"), default=None)
     __table_args__ = (
         UniqueConstraint("image_id", "model_version"),
         _one_of("label", Label),
@@ -210,6 +214,7 @@ class Result(Table):
         CheckConstraint("(probability IS NULL) = (raw_probability IS NULL)", name="probability_was_raw"),
         Index("ix_results_batch_id", "batch_id"),
         Index("ix_results_model_version", "model_version", "id"),
+        Index("ix_results_amends", "amends", unique=True, **_only("amends IS NOT NULL")),
     )
 
 

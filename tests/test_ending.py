@@ -114,7 +114,7 @@ def test_a_batch_can_be_cancelled_while_its_results_are_being_stored(postgresql:
         batch_id = submit(database, 1)
         held = taken(database)
         with database.write() as session:
-            tables.insert_rows(session, Result, [queue._result(finding(held.images[0]), "w1", clock.read(session))])
+            tables.insert_rows(session, Result, [queue.row_of(finding(held.images[0]), "w1", clock.read(session))])
             with database.write() as other:
                 other.execute(text("SET LOCAL lock_timeout = '3s'"))
                 assert batches.find(other, batch_id)

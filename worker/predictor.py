@@ -71,7 +71,13 @@ class Predictor:
             return []
         largest = self._shapes[-1]
         parts = [self._padded(greys[start : start + largest]) for start in range(0, len(greys), largest)]
-        raw = np.concatenate(parts)
+        return self._decided(np.concatenate(parts))
+
+    def decide(self, raw: float) -> Prediction:
+        """What follows from a raw output that was kept."""
+        return self._decided(np.array([raw]))[0]
+
+    def _decided(self, raw: NDArray[np.float64]) -> list[Prediction]:
         return [
             Prediction(float(value), float(probability), self._decision.label(float(probability)))
             for value, probability in zip(raw, self._decision.calibrate(raw), strict=True)
