@@ -13,7 +13,9 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 
 import api.audit_commands
 import api.commands
+import api.key_commands
 import api.labelling
+import operator_key
 import training.commands
 import up
 from db import migrate as migrations
@@ -133,10 +135,12 @@ def up_(settings: Settings, images: Path | None, *, demo: bool) -> None:
     try:
         with words.status("starting"):
             bring_up_to_date(settings)
+            first = operator_key.make_first(settings)
             instance = up.Instance(settings, say=words.print)
             instance.start()
         with instance:
             click.echo(f"ready: {instance.url}")
+            _say_who_may_enter(settings, instance.url, first)
             if images:
                 _classify(settings, images, synthetic=False)
             elif demo:
@@ -147,6 +151,14 @@ def up_(settings: Settings, images: Path | None, *, demo: bool) -> None:
         fail(str(error))
     except KeyboardInterrupt:
         words.print("stopped")
+
+
+def _say_who_may_enter(settings: Settings, url: str, first: str | None) -> None:
+    if first:
+        words.print(f"admin key, shown this once and kept in {settings.home}: {first}", soft_wrap=True, markup=False)
+    link = operator_key.link(settings, url)
+    if link:
+        words.print(f"open in a browser, once within the hour: {link}", soft_wrap=True, markup=False)
 
 
 def _demonstrate(settings: Settings) -> None:
@@ -174,6 +186,9 @@ for command in (
     api.commands.cancel,
     api.commands.retry,
     api.commands.purge,
+    api.key_commands.key,
+    api.key_commands.tenant,
+    api.key_commands.sign_in,
     api.labelling.label,
     training.commands.classify,
     training.commands.train,

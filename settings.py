@@ -39,6 +39,7 @@ class Settings:
     host: str = _setting("CXR_HOST", "127.0.0.1", "Address that the API listens on")
     port: int = _setting("CXR_PORT", 8080, "Port that the API listens on", least=1, most=65_535)
     url: str = _setting("CXR_URL", "", "Server that the command line talks to; empty: the one running in CXR_HOME")
+    key: str = _setting("CXR_KEY", "", "API key of the command line; empty: the one that CXR_HOME keeps")
     database_url: str = _setting(
         "DATABASE_URL", "", "PostgreSQL as postgresql://…; empty: SQLite in CXR_HOME", schemes=("postgresql", "sqlite")
     )

@@ -140,7 +140,7 @@ class Instance:
         self._await(lambda: broker.answers(self._settings), part, "the broker")
 
     def _launch(self, name: str, command: str, **environment: str) -> None:
-        mine = self._settings.environment() | {_SUPERVISOR: str(os.getpid())} | environment
+        mine = self._settings.environment() | {_SUPERVISOR: str(os.getpid()), "CXR_KEY": ""} | environment
         part = Part(name, [sys.executable, "-P", "-m", "cxr", command], mine)
         self._parts.append(part)
         self._spawn(part)

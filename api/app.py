@@ -1,12 +1,11 @@
 """The web application, wired together."""
 
 from typing import Any
-from urllib.parse import urlsplit
 
 from apiflask import APIFlask
-from flask import Response, request
+from flask import request
 
-from api import batches, findings, health, labels, pages, problems, submissions, trail
+from api import access, batches, browsers, findings, health, labels, pages, problems, sign_in, submissions, trail
 from api.looks import Looks
 from api.polling import Patience
 from api.wiring import Parts
@@ -30,6 +29,7 @@ def create_app(settings: Settings) -> APIFlask:
     database = Database(settings.database_url)
     app.extensions["cxr"] = Parts(
         settings=settings,
+        system=database,
         database=database,
         blobs=Blobs(settings.blobs),
         tickets=Tickets(celery_app(settings), batch_size=settings.batch_size),
@@ -39,11 +39,11 @@ def create_app(settings: Settings) -> APIFlask:
     problems.register(app)
     app.before_request(_note_origin)
     app.teardown_request(_forget_origin)
-    app.before_request(_refuse_other_sites)
-    app.after_request(_keep_out_of_caches)
-    for module in (submissions, batches, findings, labels, trail, health, pages):
+    browsers.register(app)
+    for module in (submissions, batches, findings, labels, trail, health, pages, sign_in):
         app.register_blueprint(module.blueprint)
-    app.spec_processor(_describe_bodies)
+    access.register(app)
+    app.spec_processor(lambda spec: access.describe(_describe_bodies(spec)))  # there is place for one
     return app
 
 
@@ -54,23 +54,6 @@ def _note_origin() -> None:
 
 def _forget_origin(_error: BaseException | None) -> None:
     audit.ORIGIN.set(None)
-
-
-def _refuse_other_sites() -> None:
-    """A page that someone opens elsewhere must not submit to the server on this machine; browsers say so."""
-    if request.method == "GET":
-        return
-    origin = request.headers.get("Origin")
-    foreign = origin is not None and urlsplit(origin).netloc != request.host  # a proxy may speak https for us
-    if foreign or request.headers.get("Sec-Fetch-Site", "none") not in {"none", "same-origin"}:
-        raise problems.Problem(403, "cross_site", "Submit from this server's own page, or without a browser.")
-
-
-def _keep_out_of_caches(response: Response) -> Response:
-    """Answers name findings; only the page's own style and script may be kept by a browser."""
-    if request.endpoint != "static":
-        response.headers["Cache-Control"] = "no-store"
-    return response
 
 
 def _describe_bodies(spec: Any) -> Any:

@@ -10,11 +10,13 @@ from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 
 from api import polling, results
+from api.access import needs
 from api.problems import Problem
 from api.schemas import BatchAnswer, BatchList, BatchStatus, ImageAnswer, ImageList, ResultList
 from api.wiring import parts, who
 from db import batches, ending, forecast, purging
 from db.batches import Progress
+from db.keys import Scope
 from db.tables import OPEN, Batch, ImageState, Lane
 
 blueprint = APIBlueprint("batches", __name__, url_prefix="/v1/batches", tag="Batches")
@@ -43,6 +45,7 @@ class ResultsQuery(Query):
 
 
 @blueprint.get("")
+@needs(Scope.READ)
 @blueprint.input(ListQuery, location="query", arg_name="query")
 @blueprint.output(BatchList)
 @blueprint.doc(summary="List batches, newest first")
@@ -55,6 +58,7 @@ def index(query: ListQuery) -> BatchList:
 
 
 @blueprint.get("/<batch_id>")
+@needs(Scope.READ)
 @blueprint.output(BatchStatus)
 @blueprint.doc(summary="State, live counts and forecast of a batch; `Prefer: wait=20` waits for a change")
 def status(batch_id: str) -> Response:
@@ -81,12 +85,13 @@ def status(batch_id: str) -> Response:
 def _standing(batch_id: str) -> tuple[BatchStatus, str]:
     """Where the batch stands, with its entity tag."""
     progress = _progress(batch_id)
-    with parts().database.read() as session:
+    with parts().system.read() as session:  # others' images wait before it too
         answer = BatchStatus.at(progress, forecast.forecast(session, progress))
     return answer, polling.tag(answer, without={"queue_position", "eta_seconds"})
 
 
 @blueprint.get("/<batch_id>/images")
+@needs(Scope.READ)
 @blueprint.input(ImagesQuery, location="query", arg_name="query")
 @blueprint.output(ImageList)
 @blueprint.doc(summary="The batch's images where they stand, in the order of submission")
@@ -103,6 +108,7 @@ def images(batch_id: str, query: ImagesQuery) -> ImageList:
 
 
 @blueprint.get("/<batch_id>/images/<path:custom_id>")
+@needs(Scope.READ)
 @blueprint.output(ImageAnswer)
 @blueprint.doc(summary="One image of the batch by the sender's name for it", responses=[404])
 def image(batch_id: str, custom_id: str) -> ImageAnswer:
@@ -116,6 +122,7 @@ def image(batch_id: str, custom_id: str) -> ImageAnswer:
 
 
 @blueprint.get("/<batch_id>/results")
+@needs(Scope.READ)
 @blueprint.input(ResultsQuery, location="query", arg_name="query")
 @blueprint.output(ResultList)
 @blueprint.doc(summary="Results as JSON, or as CSV or NDJSON by Accept")
@@ -127,6 +134,7 @@ def results_by_accept(batch_id: str, query: ResultsQuery) -> Response:
 
 
 @blueprint.get("/<batch_id>/results.<any(json, ndjson, csv):suffix>")
+@needs(Scope.READ)
 @blueprint.input(ResultsQuery, location="query", arg_name="query")
 @blueprint.doc(summary="Results in the form that the address names")
 def results_by_suffix(batch_id: str, suffix: str, query: ResultsQuery) -> Response:
@@ -152,6 +160,7 @@ def _results(batch_id: str, media_type: str, *, partial: bool) -> Response:
 
 
 @blueprint.post("/<batch_id>/cancel")
+@needs(Scope.SUBMIT)
 @blueprint.output(BatchAnswer, status_code=202)
 @blueprint.doc(summary="Stop what has not begun; what is done is kept", responses=[404, 409])
 def cancel(batch_id: str) -> BatchAnswer:
@@ -165,6 +174,7 @@ def cancel(batch_id: str) -> BatchAnswer:
 
 
 @blueprint.post("/<batch_id>/retry")
+@needs(Scope.SUBMIT)
 @blueprint.output(BatchAnswer, status_code=202)
 @blueprint.doc(summary="Queue again what was quarantined, cancelled or expired", responses=[404, 409, 410])
 def retry(batch_id: str) -> BatchAnswer:
@@ -184,12 +194,13 @@ def retry(batch_id: str) -> BatchAnswer:
 
 
 @blueprint.delete("/<batch_id>")
+@needs(Scope.ADMIN)
 @blueprint.output(BatchAnswer, status_code=202)
 @blueprint.doc(summary="Purge the batch's pixels; results and audit stay", responses=[404, 409])
 def purge(batch_id: str) -> BatchAnswer:
     with _changing(batch_id) as (session, batch):
         purging.mark(session, batch, actor=who())
-    removed = purging.remove(parts().database, parts().blobs, batch_id)
+    removed = purging.remove(parts().system, parts().blobs, batch_id)
     current_app.logger.info("purged %s: %d files", batch_id, removed)
     return BatchAnswer.of(_progress(batch_id))
 

@@ -32,11 +32,12 @@ class ServerAway(Exception):
 class Client:
     """Talks to one server. Raises ServerRefused and ServerAway."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, key: str | None) -> None:
         self._url = url
         near = httpx.URL(url).host in _LOOPBACK  # no proxy stands between
         timeout = httpx.Timeout(_PATIENCE_SECONDS, read=600)
-        self._http = httpx.Client(base_url=url, timeout=timeout, trust_env=not near)
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._http = httpx.Client(base_url=url, timeout=timeout, trust_env=not near, headers=headers)
 
     def submit(
         self,

@@ -9,6 +9,7 @@ import click
 from rich.progress import DownloadColumn, MofNCompleteColumn
 from rich.table import Table
 
+import operator_key
 import up
 from api.client import Batch, Client, ServerAway, ServerRefused
 from settings import Settings
@@ -212,7 +213,7 @@ def _removed_after(path: Path) -> Iterator[None]:
 def talking(settings: Settings) -> Iterator[Client]:
     """A client whose failures end the command with one line."""
     try:
-        with Client(up.running_url(settings)) as client:
+        with Client(up.running_url(settings), key=operator_key.known(settings)) as client:
             yield client
     except (up.NotRunning, ServerAway, ServerRefused) as error:
         fail(str(error))

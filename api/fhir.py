@@ -3,7 +3,7 @@
 import json
 from typing import Any, Final
 
-from db.tables import AuditRow
+from db.chains import AuditRow
 
 _LIFECYCLE: Final = "http://terminology.hl7.org/CodeSystem/iso-21089-lifecycle"
 _DICOM: Final = "http://dicom.nema.org/resources/ontology/DCM"

@@ -7,11 +7,13 @@ from apiflask import APIBlueprint
 from pydantic import AwareDatetime, Field
 from sqlalchemy.orm import Session
 
+from api.access import needs
 from api.batches import Query
 from api.problems import Problem
 from api.schemas import ResultAnswer, ResultPage
 from api.wiring import parts, who
 from db import results
+from db.keys import Scope
 from db.results import Found, Search
 from db.tables import Label
 
@@ -33,6 +35,7 @@ class SearchQuery(Query):
 
 
 @blueprint.get("")
+@needs(Scope.READ)
 @blueprint.input(SearchQuery, location="query", arg_name="query")
 @blueprint.output(ResultPage)
 @blueprint.doc(summary="Search the results of all batches, newest first")
@@ -47,6 +50,7 @@ def index(query: SearchQuery) -> ResultPage:
 
 
 @blueprint.get("/<result_id>")
+@needs(Scope.READ)
 @blueprint.output(ResultAnswer)
 @blueprint.doc(summary="One result with all that made it", responses=[404])
 def one(result_id: str) -> ResultAnswer:

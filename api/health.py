@@ -5,21 +5,25 @@ from flask import Response
 from sqlalchemy.exc import DBAPIError
 
 from api import archives, uploads
+from api.access import needs, open_to_all
 from api.schemas import Limits, Ready
 from api.wiring import parts
 from db import heartbeats, migrate, registry
+from db.keys import Scope
 from worker.formats import MAX_PIXELS
 
 blueprint = APIBlueprint("health", __name__, tag="Health")
 
 
 @blueprint.get("/livez")
+@open_to_all
 @blueprint.doc(summary="The process answers")
 def livez() -> Response:
     return Response("ok\n", content_type="text/plain")
 
 
 @blueprint.get("/readyz")
+@open_to_all
 @blueprint.output(Ready)
 @blueprint.doc(summary="Database, schema, model and disk allow a submission; 503 says what does not", responses=[503])
 def readyz() -> tuple[Ready, int]:
@@ -43,6 +47,7 @@ def readyz() -> tuple[Ready, int]:
 
 
 @blueprint.get("/v1/limits")
+@needs(Scope.SUBMIT, Scope.READ)
 @blueprint.output(Limits)
 @blueprint.doc(summary="What a submission may hold")
 def limits() -> Limits:

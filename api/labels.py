@@ -11,10 +11,12 @@ from flask import current_app, json, request
 from pydantic import AwareDatetime, BaseModel, Field, StringConstraints, ValidationError, model_validator
 from werkzeug.exceptions import RequestEntityTooLarge
 
+from api.access import needs
 from api.batches import Query
 from api.problems import Problem
 from api.wiring import parts, who
 from db import labels
+from db.keys import Scope
 from db.labels import Given, GroundTruth, Kept, Source, Truth
 
 blueprint = APIBlueprint("labels", __name__, url_prefix="/v1/labels", tag="Labels")
@@ -101,6 +103,7 @@ class LabelsQuery(Query):
 
 
 @blueprint.post("")
+@needs(Scope.REVIEW)
 @blueprint.output(LabelsAnswer)
 @blueprint.doc(summary="Give labels as JSON or CSV; each row has its own answer", responses=[400, 413, 415, 422])
 def give() -> LabelsAnswer:
@@ -123,6 +126,7 @@ def give() -> LabelsAnswer:
 
 
 @blueprint.get("")
+@needs(Scope.READ)
 @blueprint.input(LabelsQuery, location="query", arg_name="query")
 @blueprint.output(LabelList)
 @blueprint.doc(summary="Labels, newest first; of one image the newest holds")

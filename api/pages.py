@@ -1,12 +1,14 @@
 """The pages: all batches, and one batch with its images; they move while a batch runs."""
 
 from apiflask import APIBlueprint
-from flask import Response, make_response, render_template, request
+from flask import render_template, request
 
+from api.access import needs
 from api.problems import Problem
 from api.schemas import NOTICE
 from api.wiring import parts, who
 from db import batches, heartbeats
+from db.keys import Scope
 from worker.rejection import CODES, REASONS
 
 blueprint = APIBlueprint("pages", __name__, enable_openapi=False)
@@ -14,13 +16,10 @@ blueprint = APIBlueprint("pages", __name__, enable_openapi=False)
 _BATCHES = 50
 _IMAGES = 200
 _MOST_IMAGES = 1 << 31
-_POLICY = (
-    "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; "
-    "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
-)
 
 
 @blueprint.get("/")
+@needs(Scope.READ)
 def start() -> str:
     after = request.args.get("after")
     with parts().database.read() as session:
@@ -32,6 +31,7 @@ def start() -> str:
 
 
 @blueprint.get("/batches/<batch_id>")
+@needs(Scope.READ)
 def batch(batch_id: str) -> str:
     after = min(max(request.args.get("after", default=0, type=int), 0), _MOST_IMAGES)
     with parts().database.read() as session:
@@ -51,13 +51,3 @@ def batch(batch_id: str) -> str:
         codes=CODES | REASONS,
         notice=NOTICE,
     )
-
-
-@blueprint.after_request
-def protect(response: Response) -> Response:
-    response = make_response(response)
-    response.headers["Content-Security-Policy"] = _POLICY
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers["Cache-Control"] = "no-store"
-    response.headers["Referrer-Policy"] = "no-referrer"
-    return response

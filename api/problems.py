@@ -10,6 +10,8 @@ from db.database import is_full
 
 _TYPE = "application/problem+json"
 
+_AGAIN = {"Retry-After": "30"}
+_HEADERS = {401: {"WWW-Authenticate": "Bearer"}, 429: _AGAIN, 503: _AGAIN, 507: _AGAIN}
 _CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 422: "invalid_request"}
 
 
@@ -36,8 +38,7 @@ def _answer(problem: Problem) -> Response:
     response = _response(
         problem.status, _body(problem.status, problem.code, problem.detail, retryable=problem.retryable, **problem.more)
     )
-    if problem.status in {429, 503, 507}:
-        response.headers["Retry-After"] = "30"
+    response.headers.extend(_HEADERS.get(problem.status, {}))
     return response
 
 

@@ -11,6 +11,7 @@ from pydantic import Field
 from sqlalchemy.exc import IntegrityError
 
 from api import uploads
+from api.access import needs
 from api.batches import POLL_SECONDS, Query
 from api.problems import Problem, disk_full
 from api.schemas import SubmittedAnswer
@@ -18,6 +19,7 @@ from api.wiring import Parts, parts, who
 from db import batches, idempotency, purging
 from db.batches import Item
 from db.blobs import Delivery
+from db.keys import Scope
 from db.registry import NoChampion
 from db.tables import Lane
 
@@ -25,7 +27,7 @@ blueprint = APIBlueprint("submissions", __name__, url_prefix="/v1/batches", tag=
 
 _KEY = "Idempotency-Key"
 _LONGEST_KEY = 255
-_in_flight: set[str] = set()
+_in_flight: set[tuple[str, str]] = set()
 _in_flight_lock = threading.Lock()
 
 
@@ -35,13 +37,14 @@ class SubmitQuery(Query):
 
 
 @blueprint.post("")
+@needs(Scope.SUBMIT)
 @blueprint.input(SubmitQuery, location="query", arg_name="query")
 @blueprint.output(SubmittedAnswer, status_code=202)
 @blueprint.doc(summary="Submit images as one batch: many files, or one zip")
 def submit(query: SubmitQuery) -> tuple[SubmittedAnswer, int, dict[str, str]]:
     own, key = parts(), _key()
     try:
-        with _alone(key), own.blobs.delivery() as delivery:
+        with _alone(own.tenant, key), own.blobs.delivery() as delivery:
             items = uploads.receive(request, own.blobs, delivery, own.settings)
             batch_id = _earlier(own, key, items, query) or _kept(own, delivery, key, items, query)
     except NoChampion as error:
@@ -68,20 +71,20 @@ def _key() -> str | None:
 
 
 @contextmanager
-def _alone(key: str | None) -> Iterator[None]:
+def _alone(tenant: str, key: str | None) -> Iterator[None]:
     """Refuse a second request while the first of its key is read; between servers the database decides."""
     if key is None:
         yield
         return
     with _in_flight_lock:
-        if key in _in_flight:
+        if (tenant, key) in _in_flight:
             raise _in_flight_problem()
-        _in_flight.add(key)
+        _in_flight.add((tenant, key))
     try:
         yield
     finally:
         with _in_flight_lock:
-            _in_flight.discard(key)
+            _in_flight.discard((tenant, key))
 
 
 def _earlier(own: Parts, key: str | None, items: Sequence[Item], query: SubmitQuery) -> str | None:

@@ -7,12 +7,14 @@ from typing import Annotated, Any, Self
 from apiflask import APIBlueprint
 from pydantic import AwareDatetime, BaseModel, Field
 
+from api.access import needs
 from api.batches import Query
 from api.findings import find
 from api.schemas import ResultAnswer
 from api.wiring import parts, who
 from db import trail
-from db.tables import AuditRow
+from db.chains import AuditRow
+from db.keys import Scope
 from db.trail import Search
 
 blueprint = APIBlueprint("trail", __name__, url_prefix="/v1", tag="Audit")
@@ -73,12 +75,13 @@ class History(BaseModel):
 
 
 @blueprint.get("/audit")
+@needs(Scope.AUDIT)
 @blueprint.input(AuditQuery, location="query", arg_name="query")
 @blueprint.output(AuditPage)
 @blueprint.doc(summary="The audit, oldest row first; reading it leaves a row too")
 def index(query: AuditQuery) -> AuditPage:
     parts().looks.at_audit(who(), "audit")
-    search = Search(**{name: getattr(query, name) for name in Search.__dataclass_fields__})
+    search = Search(**{name: getattr(query, name) for name in Search.__dataclass_fields__ if name != "tenant"})
     with parts().database.read() as session:
         found = list(trail.rows(session, search, after=int(query.after or 0), limit=query.limit + 1))
         page = [AuditEvent.of(row) for row in found[: query.limit]]
@@ -87,6 +90,7 @@ def index(query: AuditQuery) -> AuditPage:
 
 
 @blueprint.get("/results/<result_id>/history")
+@needs(Scope.AUDIT)
 @blueprint.output(History)
 @blueprint.doc(summary="The life of one result, from its submission to the last look at it", responses=[404])
 def history(result_id: str) -> History:

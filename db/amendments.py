@@ -57,7 +57,7 @@ def _stands(old: str, new: str) -> ColumnElement[bool]:
 
 
 def _as_claimed(image: Image, version: str, at: datetime) -> Claimed:
-    return Claimed(image.id, image.batch_id, image.sha256, version, at, 1)
+    return Claimed(image.id, image.batch_id, image.sha256, version, image.tenant, at, 1)
 
 
 def store(
@@ -67,7 +67,9 @@ def store(
 
     The batches keep their state, and every original its row.
     """
-    audit.hold(session)  # one after the other, so that of two commands the second sees what the first amended
+    audit.hold_of(
+        session, [before.image.batch_id for before, _ in seen]
+    )  # one after the other, so that of two commands the second sees what the first amended
     mine = Result.id.in_([before.result_id for before, _ in seen])
     standing = set(session.scalars(select(Result.id).where(mine, _stands(old, new))))
     kept = [(before, finding) for before, finding in seen if before.result_id in standing]

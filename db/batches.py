@@ -157,11 +157,11 @@ def progress(session: Session, batch_id: str) -> Progress | None:
 
 
 def find(session: Session, batch_id: str) -> Batch | None:
-    """Return the batch to change it; it and the end of the audit chain are ours until this transaction ends.
+    """Return the batch to change it; it and the end of its hospital's audit chain are ours until this transaction ends.
 
     The chain first, as wherever both are held: two orders would be a deadlock.
     """
-    audit.hold(session)
+    audit.hold_of(session, [batch_id])
     # Not FOR UPDATE, for which the results that a worker is storing would have to wait, and it holds the chain next.
     return session.get(Batch, batch_id, with_for_update={"key_share": True})
 

@@ -4,11 +4,14 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from copy import copy
+from typing import Any, Self, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session
+
+from db import tenancy
 
 log = logging.getLogger(__name__)
 
@@ -27,16 +30,26 @@ _FULL = ("database or disk is full", "No space left on device")
 
 
 class Database:
-    """Hands out transactions; `write` commits at the end of its block and rolls back on any exception."""
+    """Hands out transactions; `write` commits at the end of its block and rolls back on any exception.
+
+    As it is made it is the system's and sees every hospital; `of` gives what one hospital sees.
+    """
 
     def __init__(self, url: str) -> None:
         self.url = url.replace("postgresql://", "postgresql+psycopg://", 1)
         self.engine = _sqlite(self.url) if self.url.startswith("sqlite") else _postgresql(self.url)
-        self._readers = self.engine.execution_options(cxr_reads=True, **_one_snapshot(self.engine))
+        self.readers = self.engine.execution_options(cxr_reads=True, **_one_snapshot(self.engine))
+
+    def of(self, tenant: str) -> Self:
+        """The same database, as one hospital sees it."""
+        theirs = copy(self)
+        theirs.engine = self.engine.execution_options(**{tenancy.OPTION: tenant})
+        theirs.readers = self.readers.execution_options(**{tenancy.OPTION: tenant})
+        return theirs
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        with Session(self._readers) as session:
+        with Session(self.readers) as session:
             yield session
 
     @contextmanager
@@ -65,9 +78,11 @@ def is_full(error: DBAPIError) -> bool:
 
 
 def _postgresql(url: str) -> Engine:
-    return create_engine(
+    engine = create_engine(
         url, pool_pre_ping=True, pool_size=10, max_overflow=10, hide_parameters=True, connect_args=_KEEPALIVE
     )
+    event.listen(engine, "begin", tenancy.announce)
+    return engine
 
 
 def _one_snapshot(engine: Engine) -> dict[str, str]:

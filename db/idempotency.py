@@ -4,20 +4,22 @@ import hashlib
 import json
 from collections.abc import Sequence
 
-from sqlalchemy import ForeignKey, Text
+from sqlalchemy import PrimaryKeyConstraint, Text, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from db.batches import Item
 from db.tables import Lane, Table
+from db.tenancy import Owned, of_its_batch
 
 
-class IdempotencyKey(Table):
-    """A sender's name for one submission: the same key again gives the same batch."""
+class IdempotencyKey(Owned, Table):
+    """A sender's name for one submission: the same key again gives the same batch. Each hospital has its own."""
 
     __tablename__ = "idempotency_keys"
-    key: Mapped[str] = mapped_column(Text, primary_key=True)
+    key: Mapped[str] = mapped_column(Text)
     fingerprint: Mapped[str] = mapped_column(Text)
-    batch_id: Mapped[str] = mapped_column(ForeignKey("batches.id"))
+    batch_id: Mapped[str] = mapped_column(Text)
+    __table_args__ = (PrimaryKeyConstraint("tenant", "key"), of_its_batch())
 
 
 class KeyReused(Exception):
@@ -32,7 +34,7 @@ def fingerprint(items: Sequence[Item], *, lane: Lane, synthetic: bool) -> str:
 
 def earlier(session: Session, key: str, submission: str) -> str | None:
     """Return the batch that was submitted under this key, or None; raise KeyReused if it was another submission."""
-    known = session.get(IdempotencyKey, key)
+    known = session.scalar(select(IdempotencyKey).where(IdempotencyKey.key == key))
     if known is None:
         return None
     if known.fingerprint != submission:

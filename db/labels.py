@@ -13,6 +13,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 from db import audit, clock
 from db.clock import Moment
 from db.tables import Identity, Image, Result, Table
+from db.tenancy import Owned
 
 
 class Truth(StrEnum):
@@ -27,7 +28,7 @@ class Source(StrEnum):
     RADIOLOGIST = "radiologist"
 
 
-class GroundTruth(Table):
+class GroundTruth(Owned, Table):
     """One finding on one study, by its accession number, or on one image, by the SHA-256 of its bytes."""
 
     __tablename__ = "labels"
@@ -135,9 +136,10 @@ def newest(
 def holding() -> Subquery:
     """(image_id, label_id): for each image that has labels, by itself or by its study, the newest."""
     ids = (Image.id.label("image_id"), GroundTruth.id.label("label_id"))
+    same_tenant = GroundTruth.tenant == Image.tenant  # two hospitals may number their studies alike
     pairs = union_all(
-        select(*ids).join(GroundTruth, GroundTruth.image_sha256 == Image.sha256),
-        select(*ids).join(GroundTruth, GroundTruth.accession == Image.accession),
+        select(*ids).join(GroundTruth, (GroundTruth.image_sha256 == Image.sha256) & same_tenant),
+        select(*ids).join(GroundTruth, (GroundTruth.accession == Image.accession) & same_tenant),
     ).subquery()
     label: Any = func.max(pairs.c.label_id).label("label_id")
     return select(pairs.c.image_id, label).group_by(pairs.c.image_id).subquery()

@@ -1,5 +1,7 @@
 """Bring a database to the schema that this code expects."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -7,7 +9,7 @@ from sqlalchemy import text
 
 from db.database import Database
 
-NEWEST = "0008"
+NEWEST = "0010"
 """The last migration; a test compares it with the files."""
 
 # Alembic is imported where it is used: it costs 0.2 s and 10 MB.
@@ -23,15 +25,40 @@ class SchemaOld(Exception):
 def upgrade(database: Database, revision: str = "head") -> None:
     from alembic import command  # noqa: PLC0415
 
-    with database.engine.begin() as connection:
+    with _changing(database) as connection:
         command.upgrade(_config(connection), revision)
 
 
 def downgrade(database: Database, revision: str = "base") -> None:
     from alembic import command  # noqa: PLC0415
 
-    with database.engine.begin() as connection:
+    with _changing(database) as connection:
         command.downgrade(_config(connection), revision)
+
+
+@contextmanager
+def _changing(database: Database) -> Iterator["Connection"]:
+    """One transaction for all of it.
+
+    SQLite changes a table by making it anew, during which nothing may refer to it, so there references are
+    checked once, at the end.
+    """
+    sqlite = database.engine.name == "sqlite"
+    with database.engine.connect() as connection:
+        if sqlite:
+            connection.connection.execute("PRAGMA foreign_keys=OFF")  # has no effect inside a transaction
+        try:
+            with connection.begin():
+                yield connection
+                if sqlite and connection.exec_driver_sql("PRAGMA foreign_key_check").first():
+                    raise ReferencesBroken("a row refers to another that is not there; nothing was changed")
+        finally:
+            if sqlite:
+                connection.connection.execute("PRAGMA foreign_keys=ON")
+
+
+class ReferencesBroken(Exception):
+    """The database holds rows that refer to nothing."""
 
 
 def existing(url: str) -> Database | None:

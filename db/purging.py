@@ -28,6 +28,8 @@ def mark(session: Session, batch: Batch, *, actor: str) -> None:
 def remove(database: Database, blobs: Blobs, batch_id: str) -> int:
     """Remove the blobs of a marked batch that no other image and no model needs, and return how many.
 
+    The database is the system's: another hospital may have sent the same image.
+
     Removing and submitting take turns at the end of the audit chain, see `missing`; a few blobs in each turn, since
     everybody waits. May run again and again.
     """
@@ -36,7 +38,7 @@ def remove(database: Database, blobs: Blobs, batch_id: str) -> int:
         candidates = [sha256 for sha256 in session.scalars(_unneeded(batch_id)) if blobs.path(sha256).exists()]
     for start in range(0, len(candidates), _TOGETHER):
         with database.write() as session:
-            audit.hold(session)
+            audit.hold_every(session)
             some = Image.sha256.in_(candidates[start : start + _TOGETHER])
             removed += blobs.remove(session.scalars(_unneeded(batch_id).where(some)).all())
     return removed

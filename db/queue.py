@@ -27,6 +27,7 @@ class Claimed:
     batch_id: str
     sha256: str
     model_version: str
+    tenant: str
     claimed_at: datetime
     attempt: int
 
@@ -100,10 +101,10 @@ def claim(
     )
     if not moved:
         return None
-    models = _pinned_models(session, {row.batch_id for row in moved})
+    pinned = _pinned(session, {row.batch_id for row in moved})
     lease = timedelta(seconds=lease_seconds)
     images = tuple(
-        Claimed(row.id, row.batch_id, row.sha256, models[row.batch_id], row.lease_until - lease, row.attempts)
+        Claimed(row.id, row.batch_id, row.sha256, *pinned[row.batch_id], row.lease_until - lease, row.attempts)
         for row in sorted(moved)
     )
     return Claim(token, images, alone)
@@ -116,9 +117,10 @@ def _usable(without: AbstractSet[str]) -> ColumnElement[bool]:
     return Image.batch_id.not_in(select(Batch.id).where(Batch.model_version.in_(without)))
 
 
-def _pinned_models(session: Session, batch_ids: set[str]) -> dict[str, str]:
-    rows = session.execute(select(Batch.id, Batch.model_version).where(Batch.id.in_(batch_ids)))
-    return {row.id: row.model_version for row in rows}
+def _pinned(session: Session, batch_ids: set[str]) -> dict[str, tuple[str, str]]:
+    """Each batch's model version and hospital."""
+    rows = session.execute(select(Batch.id, Batch.model_version, Batch.tenant).where(Batch.id.in_(batch_ids)))
+    return {row.id: (row.model_version, row.tenant) for row in rows}
 
 
 def finish(
@@ -197,6 +199,7 @@ def row_of(finding: Finding, worker: str, at: datetime) -> dict[str, object]:
     """The finding as a row of the results."""
     return {
         "id": ids.new("result"),
+        "tenant": finding.image.tenant,
         "image_id": finding.image.id,
         "batch_id": finding.image.batch_id,
         "image_sha256": finding.image.sha256,

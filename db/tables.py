@@ -22,6 +22,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from sqlalchemy.types import Boolean, Float
 
 from db.clock import Moment
+from db.tenancy import Owned, of_its_batch
 
 # SQLite counts only INTEGER PRIMARY KEY up by itself.
 Identity = BigInteger().with_variant(Integer, "sqlite")
@@ -118,7 +119,7 @@ class ModelAlias(Table):
     version: Mapped[str] = mapped_column(ForeignKey("models.version"))
 
 
-class Batch(Table):
+class Batch(Owned, Table):
     """What one submission asked for; its model is pinned here when it is submitted."""
 
     __tablename__ = "batches"
@@ -134,6 +135,7 @@ class Batch(Table):
     expires_at: Mapped[datetime | None] = mapped_column(Moment)
     purged_at: Mapped[datetime | None] = mapped_column(Moment)
     __table_args__ = (
+        UniqueConstraint("tenant", "id"),
         _one_of("lane", Lane),
         _one_of("state", BatchState),
         CheckConstraint("outcome IS NULL OR state = 'completed'", name="outcome_when_completed"),
@@ -142,12 +144,12 @@ class Batch(Table):
     )
 
 
-class Image(Table):
+class Image(Owned, Table):
     """One submitted image and where it stands; the queue of record is these rows."""
 
     __tablename__ = "images"
     id: Mapped[int] = mapped_column(Identity, primary_key=True)
-    batch_id: Mapped[str] = mapped_column(ForeignKey("batches.id"))
+    batch_id: Mapped[str] = mapped_column(Text)
     custom_id: Mapped[str] = mapped_column(Text)
     sha256: Mapped[str] = mapped_column(Text)
     bytes: Mapped[int] = mapped_column(BigInteger)
@@ -165,6 +167,7 @@ class Image(Table):
     sop_uid: Mapped[str | None] = mapped_column(Text)
     accession: Mapped[str | None] = mapped_column(Text)
     __table_args__ = (
+        of_its_batch(),
         UniqueConstraint("batch_id", "custom_id"),
         _one_of("lane", Lane),
         _one_of("state", ImageState),
@@ -180,7 +183,7 @@ class Image(Table):
     )
 
 
-class Result(Table):
+class Result(Owned, Table):
     """What one model version said of one image: enough to compute it again and get the same number.
 
     One that `amends` another stands in its place from then on; the other stays as it was. Each is amended once at most.
@@ -189,7 +192,7 @@ class Result(Table):
     __tablename__ = "results"
     id: Mapped[str] = mapped_column(Text, primary_key=True)
     image_id: Mapped[int] = mapped_column(ForeignKey("images.id"))
-    batch_id: Mapped[str] = mapped_column(ForeignKey("batches.id"))
+    batch_id: Mapped[str] = mapped_column(Text)
     image_sha256: Mapped[str] = mapped_column(Text)
     model_version: Mapped[str] = mapped_column(ForeignKey("models.version"))
     weights_sha256: Mapped[str] = mapped_column(Text)
@@ -206,6 +209,7 @@ class Result(Table):
     created_at: Mapped[datetime] = mapped_column(Moment)
     amends: Mapped[str | None] = mapped_column(ForeignKey("results.id"), default=None)
     __table_args__ = (
+        of_its_batch(),
         UniqueConstraint("image_id", "model_version"),
         _one_of("label", Label),
         CheckConstraint("raw_probability BETWEEN 0 AND 1", name="raw_probability_in_range"),
@@ -216,41 +220,6 @@ class Result(Table):
         Index("ix_results_model_version", "model_version", "id"),
         Index("ix_results_amends", "amends", unique=True, **_only("amends IS NOT NULL")),
     )
-
-
-class AuditRow(Table):
-    """Append-only; each row's hash covers the one before it. Triggers refuse UPDATE and DELETE.
-
-    `origin` is the address that a request came from, None where a worker acted.
-    """
-
-    __tablename__ = "audit"
-    seq: Mapped[int] = mapped_column(Identity, primary_key=True, autoincrement=False)
-    at: Mapped[str] = mapped_column(Text)
-    actor: Mapped[str] = mapped_column(Text)
-    origin: Mapped[str | None] = mapped_column(Text)
-    action: Mapped[str] = mapped_column(Text)
-    subject: Mapped[str] = mapped_column(Text)
-    batch_id: Mapped[str | None] = mapped_column(Text)
-    detail: Mapped[str] = mapped_column(Text)
-    previous_hash: Mapped[str] = mapped_column(Text)
-    hash: Mapped[str] = mapped_column(Text)
-    __table_args__ = (
-        UniqueConstraint("hash"),
-        Index("ix_audit_batch_id", "batch_id"),
-        # A search shows results of many batches, so no batch leads to its row.
-        Index("ix_audit_searches", "seq", **_only("action = 'results.searched'")),
-    )
-
-
-class AuditHead(Table):
-    """The one row that says where the chain ends; holding it makes writers of the chain take turns."""
-
-    __tablename__ = "audit_head"
-    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
-    seq: Mapped[int] = mapped_column(Identity)
-    hash: Mapped[str] = mapped_column(Text)
-    __table_args__ = (CheckConstraint("id = 1", name="single_row"),)
 
 
 def insert_rows(session: Session, table: type[Table], rows: Sequence[Mapping[str, Any]]) -> None:

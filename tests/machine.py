@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, precondition, rule
 from sqlalchemy import event, select, text, update
 
-from db import audit, batches, ending, leases, purging, queue
+from db import batches, ending, leases, proof, purging, queue, tenancy
 from db.batches import Item
 from db.blobs import Blobs
 from db.clock import now
@@ -74,13 +74,13 @@ class Queue(RuleBasedStateMachine):
     def teardown(self) -> None:
         if hasattr(self, "database"):
             with self.database.read() as session:
-                assert audit.verify(session).problem is None
+                assert proof.verify(session).problem is None
             self.database.close()
 
     @rule(target=names, count=st.integers(1, 5), lane=st.sampled_from(Lane))
     def submit(self, count: int, lane: Lane) -> str:
         items = [Item(f"{number}", self.keep(number), 1, "image/png") for number in range(count)]
-        with self.database.write() as session:
+        with self.database.of(tenancy.DEFAULT).write() as session:
             name = batches.add(session, items, lane=lane, actor="test").id
             images = list(session.scalars(select(Image.id).where(Image.batch_id == name).order_by(Image.id)))
         self.shas |= dict(zip(images, (item.sha256 for item in items), strict=True))

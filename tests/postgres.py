@@ -9,17 +9,19 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psycopg
 
 _START_SECONDS = 60
+_PLAIN = "cxr_plain"  # no superuser, for whom row-level security would not count
 
 
 class Postgres:
-    """One server; hands out empty databases."""
+    """One server; hands out databases of a plain role."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -30,8 +32,12 @@ class Postgres:
         self._made += 1
         name = f"cxr_test_{os.getpid()}_{self._made}"
         with psycopg.connect(self.url, autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name} TEMPLATE {template or 'template1'}".encode())
-        return f"{self.url.rsplit('/', 1)[0]}/{name}"
+            with suppress(psycopg.errors.DuplicateObject):
+                connection.execute(f"CREATE ROLE {_PLAIN} LOGIN PASSWORD '{_PLAIN}'".encode())
+            model = template or "template1"
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE {model} OWNER {_PLAIN}".encode())
+        place = urlsplit(self.url)
+        return place._replace(netloc=f"{_PLAIN}:{_PLAIN}@{place.hostname}:{place.port or 5432}", path=name).geturl()
 
     def drop(self, url: str) -> None:
         name = url.rsplit("/", 1)[1]

@@ -10,8 +10,9 @@ from typing import Any
 
 import httpx
 
+import operator_key
 import up
-from db import audit, batches, registry
+from db import batches, proof, registry
 from db.batches import Line, Progress
 from db.database import Database
 from db.tables import BatchState
@@ -52,12 +53,14 @@ class Service:
     def __init__(self, settings: Settings, instance: up.Instance) -> None:
         self.settings = settings
         self.instance = instance
-        self.http = httpx.Client(base_url=instance.url, timeout=60)
+        self.key = operator_key.known(settings)
+        self.http = httpx.Client(base_url=instance.url, timeout=60, headers={"Authorization": f"Bearer {self.key}"})
         self.database = Database(settings.database_url)
 
     @classmethod
     @contextmanager
     def started(cls, settings: Settings) -> Iterator["Service"]:
+        operator_key.make_first(settings)
         with up.Instance(settings, say=print) as instance:
             service = cls(settings, instance)
             yield service
@@ -88,6 +91,6 @@ class Service:
         with self.database.read() as session:
             return list(batches.lines(session, batch_id))
 
-    def audit(self) -> audit.Verdict:
+    def audit(self) -> proof.Verdict:
         with self.database.read() as session:
-            return audit.verify(session)
+            return proof.verify(session)

@@ -11,6 +11,7 @@ from flask.testing import FlaskClient
 import cxr
 from api.app import create_app
 from settings import Settings
+from tests.access import show_key
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +20,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FlaskClient]:
     settings = Settings.from_environment({"CXR_HOME": str(tmp_path_factory.mktemp("home"))})
     cxr.bring_up_to_date(settings)
     app = create_app(settings)
-    yield app.test_client()
+    yield show_key(app.test_client())
     app.extensions["cxr"].database.close()
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+import operator_key
 from tests.service import Service
 from training import phantoms
 
@@ -30,8 +31,8 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(params=[1280, 390])
-def page(request: pytest.FixtureRequest, browser: Browser) -> Iterator[Page]:
-    """An empty page, as wide as a desk and as a telephone."""
+def stranger(request: pytest.FixtureRequest, browser: Browser) -> Iterator[Page]:
+    """An empty page, as wide as a desk and as a telephone, in a browser that nobody signed in."""
     context = browser.new_context(viewport={"width": request.param, "height": 900})
     page = context.new_page()
     page.set_default_timeout(PATIENCE_MS)
@@ -40,7 +41,17 @@ def page(request: pytest.FixtureRequest, browser: Browser) -> Iterator[Page]:
     page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
     yield page
     context.close()
-    assert [error for error in errors if "422" not in error] == []
+    assert [error for error in errors if "422" not in error and "401" not in error] == []
+
+
+@pytest.fixture
+def page(stranger: Page, service: Service) -> Page:
+    """A page of a browser that was signed in by a link, as `cxr up` prints one."""
+    link = operator_key.link(service.settings, service.instance.url)
+    assert link
+    stranger.goto(link)
+    expect(stranger.get_by_role("button", name="Submit")).to_be_visible()
+    return stranger
 
 
 def fits(page: Page) -> bool:
@@ -80,6 +91,37 @@ def test_what_is_no_image_is_refused_in_words(service: Service, page: Page, tmp_
         page.get_by_role("button", name="Submit").click()
     assert answer.value.status == 422
     expect(page.locator("output")).to_contain_text("None of the files is a PNG, JPEG or DICOM image")
+
+
+def test_a_browser_is_signed_in_with_a_key_and_out_again(service: Service, stranger: Page) -> None:
+    batch_id = service.submit({"a.png": b"\x89PNG\r\n\x1a\n and then nothing"})
+    stranger.goto(f"{service.instance.url}/batches/{batch_id}")
+    expect(stranger.get_by_role("heading", name="Sign in")).to_be_visible()
+    stranger.get_by_label("API key").fill("cxr_0123456789ab_none")
+    stranger.get_by_role("button", name="Sign in").click()
+    expect(stranger.get_by_role("alert")).to_contain_text("There is no such key")
+    assert fits(stranger)
+    _picture(stranger, "sign-in")
+    stranger.get_by_label("API key").fill(str(service.key))
+    stranger.get_by_role("button", name="Sign in").click()
+    expect(stranger.locator("h1")).to_contain_text(batch_id)
+    (cookie,) = stranger.context.cookies()
+    assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
+    stranger.get_by_role("button", name="Sign out").click()
+    expect(stranger.get_by_role("heading", name="Sign in")).to_be_visible()
+    stranger.context.add_cookies([{"name": cookie["name"], "value": cookie["value"], "url": service.instance.url}])
+    stranger.goto(service.instance.url)
+    expect(stranger.get_by_role("heading", name="Sign in")).to_be_visible()  # the token is worth nothing any more
+
+
+def test_a_link_signs_in_once(service: Service, stranger: Page) -> None:
+    link = operator_key.link(service.settings, service.instance.url)
+    assert link
+    stranger.goto(link)
+    expect(stranger.get_by_role("button", name="Sign out")).to_be_visible()
+    stranger.context.clear_cookies()
+    stranger.goto(link)
+    expect(stranger.get_by_role("alert")).to_contain_text("used before")
 
 
 def _picture(page: Page, name: str) -> None:

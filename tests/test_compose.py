@@ -128,8 +128,8 @@ def test_a_worker_has_the_time_to_finish(everything: dict[str, Any]) -> None:
 
 
 def test_every_setting_can_be_given() -> None:
-    """CXR_URL is for the command line and CXR_WORKERS for `cxr up`; the rest is set or handed on."""
-    known = {spec.metadata["name"] for spec in fields(Settings)} - {"CXR_URL", "CXR_WORKERS"}
+    """CXR_URL and CXR_KEY are for the command line and CXR_WORKERS for `cxr up`; the rest is set or handed on."""
+    known = {spec.metadata["name"] for spec in fields(Settings)} - {"CXR_URL", "CXR_KEY", "CXR_WORKERS"}
     assert set(services()["api"]["environment"]) == known
     given = services(environment={**SECRETS, "CXR_DECODERS": "3"})
     assert given["worker"]["environment"]["CXR_DECODERS"] == "3"

@@ -8,13 +8,14 @@ from tempfile import TemporaryDirectory
 import pytest
 from sqlalchemy import select, text, update
 
-from db import audit, batches, clock, ending, leases, migrate, purging, queue, registry, tables
+from db import batches, clock, ending, leases, migrate, proof, purging, queue, registry, tables, tenancy
 from db.batches import Item
 from db.blobs import Blobs
+from db.chains import AuditRow
 from db.clock import now
 from db.database import Database
 from db.queue import Failure
-from db.tables import AuditRow, Batch, BatchState, Image, ImageState, Lane, Outcome, Result
+from db.tables import Batch, BatchState, Image, ImageState, Lane, Outcome, Result
 from tests.postgres import Postgres
 from tests.service import CARD
 from tests.test_queue import claim, expire, finding, finish, progress, submit, taken
@@ -49,7 +50,7 @@ def overdue(database: Database, batch_id: str) -> int:
 
 def actions(database: Database, batch_id: str) -> list[str]:
     with database.read() as session:
-        assert audit.verify(session).problem is None
+        assert proof.verify(session).problem is None
         return list(
             session.scalars(select(AuditRow.action).where(AuditRow.batch_id == batch_id).order_by(AuditRow.seq))
         )
@@ -228,5 +229,5 @@ def test_a_purge_leaves_what_another_batch_or_a_model_needs(database: Database, 
 
 def keep(database: Database, blobs: Blobs, *images: bytes) -> str:
     items = [Item(f"{number}.png", blobs.put(data), len(data), "image/png") for number, data in enumerate(images)]
-    with database.write() as session:
+    with database.of(tenancy.DEFAULT).write() as session:
         return batches.add(session, items, lane=Lane.ROUTINE, actor="test").id

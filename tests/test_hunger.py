@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 import cxr
+import operator_key
 from settings import Settings
 from tests.service import free_port, until
 from tests.uploading import BOUNDARY, multipart, part
@@ -28,6 +29,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, psut
     given = {"CXR_HOME": str(home), "CXR_PORT": str(free_port()), "REDIS_URL": "memory://"}
     settings = Settings.from_environment(given | {"CXR_MAX_BATCH_BYTES": str(LIMIT), "CXR_MAX_IMAGES": "20000"})
     cxr.bring_up_to_date(settings)
+    operator_key.make_first(settings)
+    HEADERS["Authorization"] = f"Bearer {operator_key.known(settings)}"
     url = f"http://{settings.host}:{settings.port}"
     with (home / "api.log").open("wb") as log:
         command = [sys.executable, "-m", "cxr", "api"]
@@ -54,7 +57,8 @@ def test_five_gibibytes_are_cut_off_at_the_limit(server: tuple[str, psutil.Proce
     host, port = url.removeprefix("http://").split(":")
     sent, told = 0, b""
     with socket.create_connection((host, int(port)), timeout=30) as client:
-        head = f"POST /v1/batches HTTP/1.1\r\nHost: x\r\nContent-Type: {HEADERS['Content-Type']}\r\n"
+        sent_with = "".join(f"{name}: {value}\r\n" for name, value in HEADERS.items())
+        head = f"POST /v1/batches HTTP/1.1\r\nHost: x\r\n{sent_with}"
         client.sendall(
             head.encode() + b"Transfer-Encoding: chunked\r\n\r\n" + chunked(part("endless.png") + b"\x89PNG")
         )

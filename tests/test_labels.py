@@ -7,11 +7,12 @@ import pytest
 from sqlalchemy import delete, select, update
 from sqlalchemy.exc import DBAPIError
 
-from db import audit, batches, labels
+from db import batches, labels, proof, tenancy
 from db.batches import Item
+from db.chains import AuditRow
 from db.database import Database
 from db.labels import Given, GroundTruth, Source, Truth
-from db.tables import AuditRow, Image, Lane
+from db.tables import Image, Lane
 from tests.uploading import Api, Radiograph
 
 SHA = "a" * 64
@@ -23,7 +24,7 @@ def given(label: Truth = Truth.POSITIVE, **of: Any) -> Given:
 
 
 def submitted(database: Database, *sha256s: str, accession: str | None = None) -> None:
-    with database.write() as session:
+    with database.of(tenancy.DEFAULT).write() as session:
         items = [Item(f"{sha256[:4]}.png", sha256, 1, "image/png") for sha256 in sha256s]
         batches.add(session, items, lane=Lane.ROUTINE, actor="test")
         session.execute(update(Image).where(Image.sha256.in_(sha256s)).values(accession=accession))
@@ -50,7 +51,7 @@ def test_the_newest_label_of_an_image_holds_whether_it_came_by_image_or_by_study
         given(Truth.NEGATIVE, accession="A-1"),
         given(image_sha256=SHA),
     ):
-        with database.write() as session:
+        with database.of(tenancy.DEFAULT).write() as session:
             assert labels.give(session, [row], actor="test")[0].label
     assert held(database) == {SHA: "positive", "b" * 64: "negative"}
     with database.read() as session:
@@ -65,14 +66,14 @@ def test_the_newest_label_of_an_image_holds_whether_it_came_by_image_or_by_study
 @pytest.mark.usefixtures("champion")
 def test_of_two_that_contradict_each_other_in_one_call_the_later_row_holds(database: Database) -> None:
     submitted(database, SHA)
-    with database.write() as session:
+    with database.of(tenancy.DEFAULT).write() as session:
         labels.give(session, [given(image_sha256=SHA), given(Truth.NEGATIVE, image_sha256=SHA)], actor="test")
     assert held(database) == {SHA: "negative"}
 
 
 @pytest.mark.usefixtures("champion")
 def test_a_study_may_have_its_label_before_its_images_come(database: Database) -> None:
-    with database.write() as session:
+    with database.of(tenancy.DEFAULT).write() as session:
         (kept,) = labels.give(session, [given(accession="A-2")], actor="test")
     assert (kept.images, held(database)) == (0, {})
     submitted(database, SHA, accession="A-2")
@@ -80,7 +81,7 @@ def test_a_study_may_have_its_label_before_its_images_come(database: Database) -
 
 
 def test_a_label_cannot_be_changed_or_taken_back(database: Database) -> None:
-    with database.write() as session:
+    with database.of(tenancy.DEFAULT).write() as session:
         labels.give(session, [given(accession="A-3")], actor="test")
     for change in (update(GroundTruth).values(label="negative"), delete(GroundTruth)):
         with pytest.raises(DBAPIError, match="only added"), database.write() as session:
@@ -88,14 +89,14 @@ def test_a_label_cannot_be_changed_or_taken_back(database: Database) -> None:
 
 
 def test_the_audit_has_each_label_without_the_study_and_the_patient(database: Database) -> None:
-    with database.write() as session:
+    with database.of(tenancy.DEFAULT).write() as session:
         labels.give(session, [given(accession="A-4", patient="P-9")], actor="test")
     with database.read() as session:
         (row,) = session.scalars(select(AuditRow).where(AuditRow.action == "label.given"))
         assert (row.actor, row.subject) == ("test", "label:1")
         assert "A-4" not in row.detail
         assert "P-9" not in row.detail
-        assert audit.verify(session).problem is None
+        assert proof.verify(session).problem is None
 
 
 # Over HTTP

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import cxr
-from db import batches
+from db import batches, tenancy
 from db.batches import Item
 from db.blobs import Blobs
 from db.database import Database
@@ -48,7 +48,7 @@ def line(settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
 def batch_id(settings: Settings, database: Database, radiograph: Radiograph) -> str:
     blobs = Blobs(settings.blobs)
     items = [Item(f"{seed}.png", blobs.put(radiograph(seed)), 1, "image/png") for seed in range(COUNT)]
-    with database.write() as session:
+    with database.of(tenancy.DEFAULT).write() as session:
         return batches.add(session, items, lane=Lane.ROUTINE, actor="test").id
 
 

@@ -9,8 +9,9 @@ from sqlalchemy import event, select, text
 from sqlalchemy.exc import OperationalError
 
 from db import queue
+from db.chains import AuditRow
 from db.identifiers import Identifiers
-from db.tables import AuditRow, Lane
+from db.tables import Lane
 from tests.test_queue import finding
 from tests.uploading import Api, Radiograph
 
@@ -50,7 +51,7 @@ def test_one_result_is_one_look_with_who_when_what_and_from_where(classified: Ap
     before = len(looks(classified))
     classified.client.get(f"/v1/results/{result}", environ_base={"REMOTE_ADDR": "10.1.2.3"})
     (look,) = looks(classified)[before:]
-    assert (look.actor, look.origin, look.action) == ("api", "10.1.2.3", "result.viewed")
+    assert (look.actor, look.origin, look.action) == (classified.actor, "10.1.2.3", "result.viewed")
     assert (look.subject, look.batch_id) == (result, batch)
     assert look.at.endswith("+00:00")
 

@@ -8,6 +8,7 @@ import pytest
 
 from api import polling
 from db import batches, ending, heartbeats
+from tests.access import show_key
 from tests.uploading import Api, Radiograph, multipart
 
 
@@ -32,7 +33,7 @@ def test_an_answer_that_has_not_changed_is_304(api: Api, batch: str) -> None:
 
 
 def test_waiting_ends_with_the_change(api: Api, batch: str) -> None:
-    other = api.client.application.test_client()
+    other = show_key(api.client.application.test_client())
     threading.Timer(0.5, lambda: other.post(f"{batch}/cancel")).start()
     start = time.monotonic()
     answer = api.client.get(batch, headers={"Prefer": "respond-async, wait=20"})

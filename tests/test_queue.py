@@ -11,13 +11,14 @@ import pytest
 from sqlalchemy import event, func, select, update
 from sqlalchemy.exc import IntegrityError
 
-from db import audit, batches, ending, leases, migrate, queue
+from db import audit, batches, ending, leases, migrate, proof, queue, tenancy
 from db.batches import Item
+from db.chains import AuditRow
 from db.clock import now
 from db.database import Database
 from db.identifiers import Identifiers
 from db.queue import Claim, Failure, Fenced, Finding
-from db.tables import AuditRow, BatchState, Image, ImageState, Label, Lane, Outcome, Result
+from db.tables import BatchState, Image, ImageState, Label, Lane, Outcome, Result
 
 pytestmark = pytest.mark.usefixtures("champion")
 
@@ -27,7 +28,7 @@ def item(number: int, code: str | None = None) -> Item:
 
 
 def submit(database: Database, count: int, lane: Lane = Lane.ROUTINE) -> str:
-    with database.write() as session:
+    with database.of(tenancy.DEFAULT).write() as session:
         return batches.add(session, [item(number) for number in range(count)], lane=lane, actor="test").id
 
 
@@ -227,7 +228,7 @@ def test_every_submission_and_terminal_state_stands_in_the_audit(database: Datab
     held = taken(database)
     finish(database, held, [Failure(held.images[0], ImageState.REJECTED, "truncated")])
     with database.read() as session:
-        assert audit.verify(session).problem is None
+        assert proof.verify(session).problem is None
         rows = session.execute(select(AuditRow.action).where(AuditRow.batch_id == batch_id).order_by(AuditRow.seq))
         actions = list(rows.scalars())
     assert actions[0] == "batch.submitted"
@@ -236,7 +237,7 @@ def test_every_submission_and_terminal_state_stands_in_the_audit(database: Datab
 
 
 def test_a_submission_that_is_rejected_at_the_door_is_completed_at_once(database: Database) -> None:
-    with database.write() as session:
+    with database.of(tenancy.DEFAULT).write() as session:
         batch_id = batches.add(session, [item(1, "truncated")], lane=Lane.ROUTINE, actor="test").id
     assert progress(database, batch_id).outcome == Outcome.NONE_CLASSIFIED
 

@@ -9,8 +9,9 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 
 from api.app import create_app
-from db import amendments, audit, batches
-from db.tables import AuditRow, BatchState, Result
+from db import amendments, batches, proof
+from db.chains import AuditRow
+from db.tables import BatchState, Result
 from tests.recalling import COUNT, STRICT, Recalled, recalled
 
 __all__ = ["recalled"]
@@ -107,7 +108,7 @@ def test_a_recall_that_was_killed_goes_on_where_it_was(recalled: Recalled, monke
     assert (told["amended_now"], told["amended_in_all"]) == (COUNT - 2, COUNT)
     assert len(rows(recalled)) == 2 * COUNT
     with recalled.database.read() as session:
-        assert audit.verify(session).problem is None
+        assert proof.verify(session).problem is None
         rows_told = select(func.count()).select_from(AuditRow).where(AuditRow.action == "result.amended")
         assert session.scalars(rows_told).one() == COUNT
 

@@ -12,9 +12,11 @@ import httpx
 import pytest
 
 import cxr
+import operator_key
 from settings import Settings
 from tests.service import free_port, until
 
+_LENGTH = b"Content-Type: application/zip\r\nContent-Length: 1000"
 _IMPATIENT = """
 from api import server
 from settings import Settings
@@ -29,6 +31,7 @@ def address(tmp_path: Path) -> Iterator[tuple[str, int]]:
     given = {"CXR_HOME": str(tmp_path), "CXR_PORT": str(free_port()), "CXR_API_THREADS": "2", "REDIS_URL": "memory://"}
     settings = Settings.from_environment(given)
     cxr.bring_up_to_date(settings)
+    operator_key.make_first(settings)
     with (tmp_path / "api.log").open("wb") as log:
         command = [sys.executable, "-c", _IMPATIENT]
         server = subprocess.Popen(command, env=os.environ | settings.environment(), stdout=log, stderr=log)
@@ -48,7 +51,7 @@ def answers(host: str, port: int) -> bool:
     ("begun", "told"),
     [
         (
-            b"POST /v1/batches HTTP/1.1\r\nHost: x\r\nContent-Type: application/zip\r\nContent-Length: 1000\r\n\r\nPK",
+            b"POST /v1/batches HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n" + _LENGTH + b"\r\n\r\nPK",
             b"408",
         ),
         (b"GET /livez HTT", b""),
@@ -56,8 +59,9 @@ def answers(host: str, port: int) -> bool:
     ids=["in the body", "in the first line"],
 )
 def test_clients_that_stop_in_mid_request_do_not_hold_the_server(
-    address: tuple[str, int], begun: bytes, told: bytes
+    address: tuple[str, int], begun: bytes, told: bytes, tmp_path: Path
 ) -> None:
+    begun = begun.replace(b"{key}", (tmp_path / "key").read_bytes().strip())
     stalled = [socket.create_connection(address, timeout=30) for _ in range(4)]
     for client in stalled:
         client.sendall(begun)

@@ -10,6 +10,7 @@ from pydicom.uid import MPEG2MPML
 from api.app import create_app
 from db import migrate
 from settings import Settings
+from tests.access import show_key
 from tests.dicoms import CHEST, NAME, encapsulated, written
 from tests.dicoms import radiograph as dicom_radiograph
 from tests.service import zipped
@@ -178,7 +179,7 @@ def test_a_client_that_hangs_up_stores_nothing(api: Api, radiograph: Radiograph)
 def test_without_a_model_nothing_is_taken_in(settings: Settings, radiograph: Radiograph) -> None:
     app = create_app(settings)
     migrate.upgrade(app.extensions["cxr"].database)
-    answer = app.test_client().post(
+    answer = show_key(app.test_client()).post(
         "/v1/batches", data=zipped({"a.png": radiograph(1)}), content_type="application/zip"
     )
     assert (answer.status_code, answer.get_json(force=True)["code"]) == (503, "no_model")

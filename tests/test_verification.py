@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from sqlalchemy import select, text, update
 
-from db.tables import AuditRow, Model, Result
+from db.chains import AuditRow
+from db.tables import Model, Result
 from tests.recalling import COUNT, Recalled, recalled
 
 __all__ = ["recalled"]

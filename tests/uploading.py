@@ -15,6 +15,7 @@ from api.wiring import Parts
 from db import migrate, registry
 from db.tables import Batch, Image
 from settings import Settings
+from tests.access import show_key
 from tests.service import CARD
 
 Radiograph = Callable[[int], bytes]
@@ -29,6 +30,8 @@ class Api:
         self.client: FlaskClient = app.test_client()
         self.parts: Parts = app.extensions["cxr"]
         migrate.upgrade(self.parts.database)
+        show_key(self.client)
+        self.actor = "key:" + self.client.environ_base["HTTP_AUTHORIZATION"].split("_")[1]
         with self.parts.database.write() as session:
             registry.register(session, self.parts.blobs, CARD, b"weights", actor="test")
             registry.appoint(session, registry.CHAMPION, CARD.version, actor="test")

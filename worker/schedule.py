@@ -6,10 +6,10 @@ from typing import Final
 from celery import Celery
 from celery.schedules import crontab
 
-from db import audit, heartbeats, purging, slots
+from db import heartbeats, proof, purging, sign_ins, slots
 from db.blobs import Blobs
 from db.database import Database
-from db.heads import Heads, HeadUnusable, hashes
+from db.heads import Heads, HeadUnusable, hashes, vouch
 from worker.tickets import SCHEDULE_QUEUE
 
 log = logging.getLogger(__name__)
@@ -43,6 +43,7 @@ def register(app: Celery, database: Database, blobs: Blobs, heads: Heads) -> Non
         if slots.take(database, TIDY, digits=_HOUR):
             with database.write() as session:
                 heartbeats.forget(session)
+                sign_ins.forget(session)
             log.info("removed %d unfinished uploads", blobs.tidy(older_than_seconds=_UPLOAD_IS_DEAD_SECONDS))
             with database.read() as session:
                 begun = purging.unfinished(session)
@@ -62,7 +63,8 @@ def register(app: Celery, database: Database, blobs: Blobs, heads: Heads) -> Non
         try:
             signed = hashes(heads.kept())
             with database.read() as session:
-                verdict = audit.verify(session, signed)
+                verdict = proof.verify(session, signed)
+            vouch(verdict, heads.public)
         except HeadUnusable as error:
             log.critical("the audit cannot be verified: %s", error)
             return

@@ -21,8 +21,9 @@ async function submit(event) {
   for (const file of form.elements.images.files) body.append("images", file);
   said.textContent = "Sending…";
   try {
+    const headers = { "X-CSRF-Token": document.querySelector("meta[name=csrf]").content };
     const lane = document.getElementById("urgent").checked ? "urgent" : "routine";
-    const answer = await fetch(`${form.action}?lane=${lane}`, { method: "POST", body });
+    const answer = await fetch(`${form.action}?lane=${lane}`, { method: "POST", body, headers });
     const told = await answer.json();
     if (!answer.ok) throw new Error(told.detail);
     location.href = `/batches/${told.id}`;

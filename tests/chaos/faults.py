@@ -237,7 +237,8 @@ def change_minds(scene: Scene) -> None:
 
 
 def _ask(scene: Scene, method: str, path: str) -> int:
-    code = httpx.request(method, f"{scene.field.url}/v1/batches/{path}", timeout=30, trust_env=False).status_code
+    url = f"{scene.field.url}/v1/batches/{path}"
+    code = httpx.request(method, url, headers=scene.field.headers, timeout=30, trust_env=False).status_code
     if code not in {_ACCEPTED, _CONFLICT}:
         scene.notes.append(f"{method} {path} was answered with {code}")
     return code

@@ -18,6 +18,7 @@ import redis
 from sqlalchemy import func, select
 
 import cxr
+import operator_key
 from db import migrate, registry
 from db.blobs import Blobs
 from db.clock import now
@@ -77,6 +78,7 @@ class Field:
         self.settings = self._settings()
         self.database = Database(self._database_url)
         self.blobs = Blobs(self.settings.blobs)
+        self.headers: dict[str, str] = {}
         self.url = f"http://127.0.0.1:{self.settings.port}"
 
     @property
@@ -111,6 +113,8 @@ class Field:
         self.home.mkdir(parents=True, exist_ok=True)
         self.logs.mkdir(parents=True, exist_ok=True)
         self._register()
+        operator_key.make_first(replace(self.settings, database_url=self._database_url))
+        self.headers = {"Authorization": f"Bearer {operator_key.known(self.settings)}"}
         self._run("valkey", lambda: processes.start(self._valkey(), {}, self.logs / "valkey.log"))
         until(self.broker_answers, "the broker answers")
         self._add("api")

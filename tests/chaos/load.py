@@ -67,8 +67,10 @@ class History:
 class Load:
     """Sends small batches one after the other, each again and again under its key until it is answered with 202."""
 
-    def __init__(self, url: str, history: History, *, seed: int, waiting: Callable[[], int]) -> None:
-        self._url, self._history, self._waiting = url, history, waiting
+    def __init__(
+        self, url: str, history: History, *, seed: int, waiting: Callable[[], int], headers: Mapping[str, str]
+    ) -> None:
+        self._url, self._history, self._waiting, self._headers = url, history, waiting, headers
         self._dice = random.Random(seed)
         self._made = 0
         self._stopping = threading.Event()
@@ -130,7 +132,7 @@ class Load:
             answer = httpx.post(
                 f"{self._url}/v1/batches{query}",
                 content=_body(files, slowly),
-                headers=headers,
+                headers={**headers, **self._headers},
                 timeout=_PATIENCE_SECONDS,
                 trust_env=False,
             )

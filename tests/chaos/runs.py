@@ -102,7 +102,7 @@ def _inject(
     system: Field, fault: Fault, times: int, seed: int, injected: Callable[[int], object]
 ) -> tuple[Scene, History]:
     history = History(system.logs / "history")
-    load = Load(system.url, history, seed=seed, waiting=system.waiting)
+    load = Load(system.url, history, seed=seed, waiting=system.waiting, headers=system.headers)
     scene = Scene(system, load, random.Random(seed), power.present(system.blobs.root))
     with load:
         until(lambda: scene.load.answers[202], "the first batch")

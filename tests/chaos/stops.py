@@ -17,6 +17,7 @@ from celery import Celery
 from sqlalchemy import func, select, update
 from sqlalchemy.engine.default import DefaultDialect
 
+import operator_key
 from api.app import create_app
 from db import leases, migrate, registry
 from db.blobs import Blobs
@@ -106,6 +107,7 @@ def _prepare(settings: Settings) -> None:
         with database.write() as session:
             registry.register(session, Blobs(settings.blobs), _MODEL, predictor.WEIGHTS, actor="chaos")
             registry.appoint(session, registry.CHAMPION, _MODEL.version, actor="chaos")
+    operator_key.make_first(settings)
 
 
 def _files(step: int) -> dict[str, bytes]:
@@ -135,7 +137,7 @@ def _submit(settings: Settings, key: str, files: dict[str, bytes]) -> None:
             "/v1/batches",
             data=multipart(list(files.items())),
             content_type=f"multipart/form-data; boundary={BOUNDARY}",
-            headers={"Idempotency-Key": key},
+            headers={"Idempotency-Key": key, "Authorization": f"Bearer {operator_key.known(settings)}"},
         )
     )
     if answer.status_code != 202 or not answer.json:

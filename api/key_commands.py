@@ -1,0 +1,140 @@
+"""The operator's commands on the database itself: keys, tenants, and a link that signs a browser in."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+
+import click
+from rich.table import Table
+from sqlalchemy.orm import Session
+
+import operator_key
+import up
+from db import clock, keys, migrate, tenancy, tenants
+from db.keys import ApiKey, Scope
+from settings import Settings
+from terminal import answers, fail, words
+
+_ACTOR = "operator"
+_SHORTEST_DAYS, _LONGEST_DAYS = 1, 3650
+
+
+@click.group()
+def key() -> None:
+    """API keys: who may do what, for which hospital."""
+
+
+@key.command()
+@click.argument("name")
+@click.option("--scope", "scopes", multiple=True, required=True, type=click.Choice(list(Scope)), help="What it may do.")
+@click.option("--tenant", default=tenancy.DEFAULT, show_default=True, help="The hospital that it speaks for.")
+@click.option("--days", default=keys.DAYS, show_default=True, type=click.IntRange(_SHORTEST_DAYS, _LONGEST_DAYS))
+@click.option("--keep", is_flag=True, help="Keep it in CXR_HOME for this machine's command line.")
+@click.pass_obj
+def create(settings: Settings, name: str, scopes: tuple[Scope, ...], tenant: str, days: int, *, keep: bool) -> None:
+    """Make a key and print it: this once, for only its hash is stored."""
+    with _changing(settings) as session:
+        if not tenants.exists(session, tenant):
+            fail(f"there is no tenant {tenant}: cxr tenant create {tenant}")
+        made = keys.create(session, tenant, set(map(Scope, scopes)), name=name, actor=_ACTOR, days=days)
+        if keep:
+            operator_key.keep(settings, made)
+    answers.print(made)
+
+
+@key.command("list")
+@click.option("--json", "as_json", is_flag=True, help="JSON, not a table.")
+@click.pass_obj
+def list_(settings: Settings, *, as_json: bool) -> None:
+    """Show every key: whose, for what, until when, and when it was last used."""
+    with _changing(settings) as session:
+        present = clock.read(session)
+        found = [_row(one, present) for one in keys.every(session)]
+    if as_json:
+        answers.print(json.dumps(found, indent=2), markup=False, soft_wrap=True)
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("id", "name", "tenant", "scopes", "state", "expires", "last used"):
+        table.add_column(column, no_wrap=column != "name")
+    for row in found:
+        table.add_row(*(value or "" for value in row.values()))
+    answers.print(table)
+
+
+@key.command()
+@click.argument("key_id")
+@click.pass_obj
+def revoke(settings: Settings, key_id: str) -> None:
+    """Close a key from now on; browsers that signed in with it are signed out."""
+    with _changing(settings) as session:
+        try:
+            keys.revoke(session, key_id, actor=_ACTOR)
+        except keys.KeyUnknown:
+            fail(f"there is no key {key_id}: cxr key list")
+    words.print(f"key {key_id} is revoked")
+
+
+@click.group()
+def tenant() -> None:
+    """Tenants: hospitals that do not see each other's data."""
+
+
+@tenant.command("create")
+@click.argument("name")
+@click.pass_obj
+def create_tenant(settings: Settings, name: str) -> None:
+    """Make room for one more hospital."""
+    with _changing(settings) as session:
+        try:
+            tenants.add(session, name, actor=_ACTOR)
+        except tenants.TenantUnusable as error:
+            fail(str(error))
+    words.print(f"tenant {name} is there; give it a key: cxr key create NAME --tenant {name} --scope submit")
+
+
+@tenant.command("list")
+@click.pass_obj
+def list_tenants(settings: Settings) -> None:
+    """Show every tenant."""
+    with _changing(settings) as session:
+        for one in tenants.every(session):
+            answers.print(one.id)
+
+
+@click.command("sign-in")
+@click.pass_obj
+def sign_in(settings: Settings) -> None:
+    """Print a link that signs one browser in, once within the hour, as this machine's key."""
+    try:
+        link = operator_key.link(settings, up.running_url(settings))
+    except up.NotRunning as error:
+        fail(str(error))
+    if link is None:
+        fail("no key of this machine opens the database: cxr key create NAME --scope read --keep")
+    answers.print(link, soft_wrap=True, markup=False)
+
+
+def _row(one: ApiKey, present: datetime) -> dict[str, str | None]:
+    state = "revoked" if one.revoked_at else "expired" if one.expires_at <= present else "open"
+    return {
+        "id": one.id,
+        "name": one.name,
+        "tenant": one.tenant,
+        "scopes": " ".join(one.scopes),
+        "state": state,
+        "expires_at": f"{one.expires_at:%Y-%m-%d}",
+        "last_used_at": f"{one.last_used_at:%Y-%m-%d %H}h" if one.last_used_at else None,
+    }
+
+
+@contextmanager
+def _changing(settings: Settings) -> Iterator[Session]:
+    database = migrate.existing(settings.database_url)
+    if database is None:
+        fail("there is no database yet: run `cxr migrate` or `cxr up` first")
+    try:
+        with database.write() as session:
+            yield session
+    finally:
+        database.close()
