@@ -5,7 +5,21 @@ from typing import Any
 from apiflask import APIFlask
 from flask import request
 
-from api import access, batches, browsers, findings, health, labels, pages, problems, sign_in, submissions, trail
+from api import (
+    access,
+    batches,
+    browsers,
+    drafts,
+    findings,
+    health,
+    labels,
+    once,
+    pages,
+    problems,
+    sign_in,
+    submissions,
+    trail,
+)  # fmt: skip
 from api.looks import Looks
 from api.polling import Patience
 from api.wiring import Parts
@@ -40,8 +54,9 @@ def create_app(settings: Settings) -> APIFlask:
     app.before_request(_note_origin)
     app.teardown_request(_forget_origin)
     browsers.register(app)
-    for module in (submissions, batches, findings, labels, trail, health, pages, sign_in):
+    for module in (submissions, drafts, batches, findings, labels, trail, health, pages, sign_in):
         app.register_blueprint(module.blueprint)
+    once.guard(app)
     access.register(app)
     app.spec_processor(lambda spec: access.describe(_describe_bodies(spec)))  # there is place for one
     return app

@@ -164,7 +164,7 @@ def _results(batch_id: str, media_type: str, *, partial: bool) -> Response:
 @blueprint.output(BatchAnswer, status_code=202)
 @blueprint.doc(summary="Stop what has not begun; what is done is kept", responses=[404, 409])
 def cancel(batch_id: str) -> BatchAnswer:
-    with _changing(batch_id) as (session, batch):
+    with changing(batch_id) as (session, batch):
         try:
             ending.cancel(session, batch, actor=who())
         except ending.BatchClosed as error:
@@ -179,12 +179,14 @@ def cancel(batch_id: str) -> BatchAnswer:
 @blueprint.doc(summary="Queue again what was quarantined, cancelled or expired", responses=[404, 409, 410])
 def retry(batch_id: str) -> BatchAnswer:
     own = parts()
-    with _changing(batch_id) as (session, batch):
+    with changing(batch_id) as (session, batch):
         lane = Lane(batch.lane)
         try:
             moved = ending.retry(session, batch, actor=who(), expire_seconds=own.settings.expire_hours * 3600)
         except ending.BatchPurged as error:
             raise Problem(410, "batch_purged", "The batch's images were purged; submit them again.") from error
+        except ending.NeverSubmitted as error:
+            raise Problem(409, "never_submitted", "The draft ended before it was submitted; open another.") from error
         except ending.NothingToRetry as error:
             words = "Every image has its result or was rejected, and a rejected one would be rejected again."
             raise Problem(409, "nothing_to_retry", words) from error
@@ -198,7 +200,7 @@ def retry(batch_id: str) -> BatchAnswer:
 @blueprint.output(BatchAnswer, status_code=202)
 @blueprint.doc(summary="Purge the batch's pixels; results and audit stay", responses=[404, 409])
 def purge(batch_id: str) -> BatchAnswer:
-    with _changing(batch_id) as (session, batch):
+    with changing(batch_id) as (session, batch):
         purging.mark(session, batch, actor=who())
     removed = purging.remove(parts().system, parts().blobs, batch_id)
     current_app.logger.info("purged %s: %d files", batch_id, removed)
@@ -206,7 +208,7 @@ def purge(batch_id: str) -> BatchAnswer:
 
 
 @contextmanager
-def _changing(batch_id: str) -> Iterator[tuple[Session, Batch]]:
+def changing(batch_id: str) -> Iterator[tuple[Session, Batch]]:
     """One transaction that holds the batch."""
     with parts().database.write() as session:
         batch = batches.find(session, batch_id) if batch_id.isprintable() else None

@@ -90,5 +90,5 @@ def _protect(response: Response) -> Response:
         response.headers["Cache-Control"] = "no-store"
     if response.mimetype == "text/html":
         response.headers["Content-Security-Policy"] = _POLICY.format(nonce=nonce())
-        response.headers["Referrer-Policy"] = "no-referrer"
+        response.headers["Referrer-Policy"] = "same-origin"  # with no-referrer a form of our own comes from `null`
     return response

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Self
 from apiflask import APIBlueprint
 from flask import current_app, json, request
 from pydantic import AwareDatetime, BaseModel, Field, StringConstraints, ValidationError, model_validator
-from werkzeug.exceptions import RequestEntityTooLarge
 
+from api import bodies
 from api.access import needs
 from api.batches import Query
 from api.problems import Problem
@@ -21,7 +21,6 @@ from db.labels import Given, GroundTruth, Kept, Source, Truth
 
 blueprint = APIBlueprint("labels", __name__, url_prefix="/v1/labels", tag="Labels")
 
-_MOST_BYTES = 10_000_000
 _MOST_ROWS = 10_000
 _WORDS = {
     "result_unknown": "there is no result of this id",
@@ -146,11 +145,7 @@ def index(query: LabelsQuery) -> LabelList:
 
 def _rows() -> Iterator[Any]:
     """The body's rows as they came, unchecked."""
-    request.max_content_length = _MOST_BYTES
-    try:
-        body = request.get_data(cache=False)
-    except RequestEntityTooLarge as error:
-        raise Problem(413, "too_large", f"Send at most {_MOST_BYTES} bytes of labels at once.") from error
+    body = bodies.whole()
     if request.mimetype not in {"application/json", "text/csv"}:
         raise Problem(415, "unsupported_media_type", "Send application/json or text/csv.")
     try:

@@ -47,7 +47,7 @@ def batch(batch_id: str) -> str:
         first=after + 1,
         older=after + _IMAGES if len(lines) > _IMAGES else None,
         newer=max(after - _IMAGES, 0) if after else None,
-        running=progress.done < progress.total,
+        running=progress.open,
         codes=CODES | REASONS,
         notice=NOTICE,
     )

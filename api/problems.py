@@ -1,5 +1,8 @@
 """Errors as people and programs see them: RFC 9457 problem+json with a stable code."""
 
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from apiflask import APIFlask, HTTPError
@@ -53,6 +56,17 @@ def _from_http(error: HTTPError) -> Response:
 
 def disk_full() -> Problem:
     return Problem(507, "disk_full", "The server's disk is full; tell its operator.", retryable=True)
+
+
+@contextmanager
+def disk_watched() -> Iterator[None]:
+    """Say it when the disk of the images is full."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            raise
+        raise disk_full() from error
 
 
 def _from_database(error: OperationalError) -> Response:

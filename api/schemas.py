@@ -6,7 +6,7 @@ from typing import Self
 
 from pydantic import BaseModel, Field
 
-from db.batches import Item, Line, Original, Progress
+from db.batches import Line, Original, Progress
 from db.forecast import Forecast
 from db.results import Found
 from db.tables import BatchState, ImageState, Label, Lane, Outcome
@@ -17,6 +17,7 @@ NOTICE = "Research software, not a medical device: no result may be used for the
 class Counts(BaseModel):
     """Images by state; they add up to the batch's total at every moment."""
 
+    received: int = Field(description="In a draft, not yet submitted")
     queued: int
     leased: int
     classified: int
@@ -31,12 +32,13 @@ class BatchAnswer(BaseModel):
     lane: Lane
     state: BatchState
     outcome: Outcome | None = Field(description="Set when completed")
-    model_version: str = Field(description="Pinned when the batch was submitted")
+    model_version: str | None = Field(description="Pinned when the batch is submitted; null before")
     synthetic: bool = Field(description="Made by code, not of patients")
-    total: int
+    total: int = Field(description="Images so far; of a draft, that are there")
+    announced: int | None = Field(description="Images that the draft was opened for, if it said so")
     counts: Counts
     progress: float = Field(ge=0, le=1, description="Share of images in a terminal state")
-    submitted_at: datetime
+    submitted_at: datetime = Field(description="Of a draft, when it was opened")
     finished_at: datetime | None
     expires_at: datetime | None = Field(description="Images that no worker has begun by then are given up")
     purged_at: datetime | None = Field(description="Since then the images are gone; results and audit stay")
@@ -45,7 +47,8 @@ class BatchAnswer(BaseModel):
     @classmethod
     def of(cls, progress: Progress) -> "BatchAnswer":
         values = {name: getattr(progress, name) for name in cls.model_fields if hasattr(progress, name)}
-        return cls(**values | {"counts": Counts(**progress.counts), "progress": progress.done / progress.total})
+        share = progress.done / progress.total if progress.total else float(not progress.open)
+        return cls(**values | {"counts": Counts(**progress.counts), "progress": share})
 
 
 class BatchStatus(BatchAnswer):
@@ -67,8 +70,8 @@ class SubmittedAnswer(BatchAnswer):
     rejected: list[Refused] = Field(description="Answered already, by their headers; see `Codes of images`")
 
     @classmethod
-    def to(cls, items: Sequence[Item], progress: Progress) -> "SubmittedAnswer":
-        rejected = [Refused(custom_id=item.custom_id, code=item.code) for item in items if item.code]
+    def to(cls, refused: Sequence[tuple[str, str]], progress: Progress) -> "SubmittedAnswer":
+        rejected = [Refused(custom_id=name, code=code) for name, code in refused]
         return cls(**dict(BatchAnswer.of(progress)), rejected=rejected)
 
 

@@ -7,7 +7,7 @@ from typing import TypeAlias
 from flask import Request
 from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser
 
-from api import archives, dicoms, jpegs, pngs
+from api import archives, dicoms, digests, jpegs, pngs
 from api.pieces import Pieces, joined
 from api.problems import Problem
 from db.batches import Item
@@ -41,7 +41,7 @@ class Intake:
         if head.startswith(_ZIP_BEGINS):
             self.add_zip(data)
         else:
-            self._add_image(name, data)
+            self.add_image(name, data)
 
     def add_zip(self, data: Iterator[bytes]) -> None:
         with self._delivery.spool() as spool:
@@ -50,9 +50,9 @@ class Intake:
             spool.flush()
             self._taken += spool.tell()
             for name, entry in archives.entries(spool.fileno(), self._settings):
-                self._add_image(name, entry)
+                self.add_image(name, entry)
 
-    def _add_image(self, name: str, data: Iterator[bytes]) -> None:
+    def add_image(self, name: str, data: Iterator[bytes]) -> None:
         self._check_name(name)
         file = Pieces(self._counted(data), most=self._settings.max_image_bytes)
         kind = ""
@@ -99,23 +99,38 @@ class Intake:
 
 def receive(request: Request, blobs: Blobs, delivery: Delivery, settings: Settings) -> list[Item]:
     """Read the request's body to its end and return its images. Raises Problem; keeps nothing by itself."""
-    if (request.content_length or 0) > settings.max_batch_bytes:
-        raise _too_large(settings)
-    if blobs.free_bytes() - (request.content_length or 0) < settings.min_free_bytes:
-        raise Problem(507, "disk_full", "The server is short of disk; tell its operator.", retryable=True)
+    _check_length(request, blobs, settings)
     intake = Intake(delivery, settings)
     if request.mimetype == "multipart/form-data":
         _receive_parts(request, intake, settings)
     elif request.mimetype == "application/zip":
         intake.add_zip(_chunks(request, settings))
     else:
-        raise Problem(415, "unsupported_media_type", "Send multipart/form-data with files, or application/zip.")
+        words = "Send multipart/form-data with files, application/zip, or application/json to open a draft."
+        raise Problem(415, "unsupported_media_type", words)
     if not intake.items:
         raise Problem(422, "empty_batch", "The request holds no files; send at least one image.")
     if not any(item.media_type for item in intake.items):
         refused = [{"custom_id": item.custom_id, "code": item.code} for item in intake.items[:100]]
         raise Problem(422, "no_images", "None of the files is a PNG, JPEG or DICOM image.", images=refused)
     return intake.items
+
+
+def receive_one(request: Request, name: str, blobs: Blobs, delivery: Delivery, settings: Settings) -> Item:
+    """Read the request's body, which is one image, to its end. Raises Problem; keeps nothing by itself."""
+    _check_length(request, blobs, settings)
+    intake = Intake(delivery, settings)
+    with digests.checked(request, _chunks(request, settings)) as body:
+        intake.add_image(name, body)
+    return intake.items[0]
+
+
+def _check_length(request: Request, blobs: Blobs, settings: Settings) -> None:
+    """Refuse what cannot be taken before it is read."""
+    if (request.content_length or 0) > settings.max_batch_bytes:
+        raise _too_large(settings)
+    if blobs.free_bytes() - (request.content_length or 0) < settings.min_free_bytes:
+        raise Problem(507, "disk_full", "The server is short of disk; tell its operator.", retryable=True)
 
 
 def _receive_parts(request: Request, intake: Intake, settings: Settings) -> None:

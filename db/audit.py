@@ -45,6 +45,8 @@ def append(session: Session, actor: str, entries: Iterable[Entry]) -> None:
         return
     owners = _owners(session, told)
     heads = _held(session, AuditHead.tenant.in_(set(owners)))
+    if {head.tenant for head in heads} != set(owners):
+        raise LookupError(f"no chain for {set(owners)}: nothing is done without its row")
     at = clock.read(session).isoformat(timespec="milliseconds")
     for head in heads:
         mine = [entry for entry, owner in zip(told, owners, strict=True) if owner == head.tenant]

@@ -39,9 +39,10 @@ class Progress:
     lane: Lane
     state: BatchState
     outcome: Outcome | None
-    model_version: str
+    model_version: str | None
     synthetic: bool
     total: int
+    announced: int | None
     counts: dict[ImageState, int]
     submitted_at: datetime
     finished_at: datetime | None
@@ -108,6 +109,7 @@ def add(
         outcome=None,
         model_version=registry.champion(session).version,
         total=len(items),
+        announced=None,
         synthetic=synthetic,
         submitted_at=submitted_at,
         finished_at=None,
@@ -116,44 +118,60 @@ def add(
     )
     session.add(batch)
     session.flush()
-    tables.insert_rows(session, Image, [_row(batch, item) for item in items])
-    audit.append(session, actor, [_submitted(batch, items), *_rejected_at_the_door(session, batch)])
+    tables.insert_rows(session, Image, [row(batch, item, ImageState.QUEUED, at=submitted_at) for item in items])
+    entries = [submitted(batch, [item.sha256 for item in items]), *rejected_at_the_door(session, batch)]
+    audit.append(session, actor, entries)
     states.close_finished(session, actor, {batch.id})
     return batch
 
 
-def _row(batch: Batch, item: Item) -> dict[str, object]:
+def row(batch: Batch, item: Item, state: ImageState, *, at: datetime) -> dict[str, object]:
+    """What is inserted for one image: in `state`, or rejected at the door."""
     return {
         "batch_id": batch.id,
+        "tenant": batch.tenant,
         "custom_id": item.custom_id,
         "sha256": item.sha256,
         "bytes": item.bytes,
         "media_type": item.media_type,
         "lane": batch.lane,
-        "state": ImageState.REJECTED if item.code else ImageState.QUEUED,
+        "state": ImageState.REJECTED if item.code else state,
         "code": item.code,
-        "finished_at": batch.submitted_at if item.code else None,
+        "finished_at": at if item.code else None,
     }
 
 
-def _submitted(batch: Batch, items: Sequence[Item]) -> audit.Entry:
-    together = hashlib.sha256("".join(item.sha256 for item in items).encode()).hexdigest()
-    detail = {"images": len(items), "lane": batch.lane, "model": batch.model_version, "sha256_of_sha256s": together}
+def submitted(batch: Batch, sha256s: Sequence[str]) -> audit.Entry:
+    """What the audit keeps of a submission."""
+    together = hashlib.sha256("".join(sha256s).encode()).hexdigest()
+    detail = {"images": len(sha256s), "lane": batch.lane, "model": batch.model_version, "sha256_of_sha256s": together}
     return audit.Entry("batch.submitted", batch.id, batch.id, detail)
 
 
-def _rejected_at_the_door(session: Session, batch: Batch) -> Iterator[audit.Entry]:
+def rejected_at_the_door(session: Session, batch: Batch, custom_id: str | None = None) -> Iterator[audit.Entry]:
+    """What the audit keeps of the images that were rejected as they came in, or of that one."""
     rejected = select(Image.id, Image.sha256, Image.code).where(
         Image.batch_id == batch.id, Image.state == ImageState.REJECTED
     )
+    if custom_id is not None:
+        rejected = rejected.where(Image.custom_id == custom_id)
     for image_id, sha256, code in session.execute(rejected):
         yield audit.Entry("image.rejected", f"image:{image_id}", batch.id, {"sha256": sha256, "code": code})
+
+
+def refused_at_the_door(session: Session, batch_id: str) -> list[tuple[str, str]]:
+    """Return (custom_id, code) of the images that were rejected as they came in; a worker never saw them."""
+    wanted = (Image.batch_id == batch_id, Image.state == ImageState.REJECTED, Image.attempts == 0)
+    return [
+        (name, code or "")
+        for name, code in session.execute(select(Image.custom_id, Image.code).where(*wanted).order_by(Image.id))
+    ]
 
 
 def progress(session: Session, batch_id: str) -> Progress | None:
     """Return where the batch stands, or None if there is none of that id."""
     batch = session.get(Batch, batch_id)
-    return None if batch is None else _progress(session, batch)
+    return None if batch is None else at(session, batch)
 
 
 def find(session: Session, batch_id: str) -> Batch | None:
@@ -171,10 +189,11 @@ def newest(session: Session, *, limit: int, after: str | None = None) -> list[Pr
     older = select(Batch).order_by(Batch.id.desc()).limit(limit)
     if after is not None:
         older = older.where(Batch.id < after)
-    return [_progress(session, batch) for batch in session.scalars(older)]
+    return [at(session, batch) for batch in session.scalars(older)]
 
 
-def _progress(session: Session, batch: Batch) -> Progress:
+def at(session: Session, batch: Batch) -> Progress:
+    """Where the batch stands at this instant."""
     return Progress(
         id=batch.id,
         lane=Lane(batch.lane),
@@ -183,6 +202,7 @@ def _progress(session: Session, batch: Batch) -> Progress:
         model_version=batch.model_version,
         synthetic=batch.synthetic,
         total=batch.total,
+        announced=batch.announced,
         counts=states.counts(session, batch.id),
         submitted_at=batch.submitted_at,
         finished_at=batch.finished_at,

@@ -24,6 +24,10 @@ class NothingToRetry(Exception):
     """Every image of the batch has its result or was rejected, and a rejected one would be rejected again."""
 
 
+class NeverSubmitted(Exception):
+    """The batch is a draft that ended before it was submitted, so no model is pinned to it."""
+
+
 class BatchPurged(Exception):
     """The batch's pixels are gone."""
 
@@ -45,7 +49,8 @@ def cancel(session: Session, batch: Batch, *, actor: str) -> None:
 
 def expire(session: Session, *, worker: str) -> int:
     """Stop the batches whose time is over, and return how many of their images had not begun."""
-    overdue = select(Batch.id).where(Batch.state == BatchState.PROCESSING, Batch.expires_at < now())
+    in_time = (BatchState.RECEIVING, BatchState.PROCESSING)
+    overdue = select(Batch.id).where(Batch.state.in_(in_time), Batch.expires_at < now())
     if not session.scalars(overdue.limit(1)).all():
         return 0
     audit.hold_of(session, session.scalars(overdue))
@@ -74,10 +79,12 @@ def stop_again(session: Session, worker: str, batch_ids: set[str]) -> None:
 def retry(session: Session, batch: Batch, *, actor: str, expire_seconds: int) -> int:
     """Queue what was quarantined, cancelled or expired again, under the same ids, and return how many images.
 
-    Raises BatchOpen, BatchPurged, NothingToRetry.
+    Raises BatchOpen, BatchPurged, NeverSubmitted, NothingToRetry.
     """
     if batch.state in OPEN:
         raise BatchOpen(batch.id)
+    if batch.model_version is None:
+        raise NeverSubmitted(batch.id)
     if batch.purged_at:
         raise BatchPurged(batch.id)
     mine = Image.batch_id == batch.id
@@ -110,6 +117,7 @@ def _stop(session: Session, actor: str, batch_ids: set[str], target: ImageState)
         .cte("waiting")
     )
     moved = states.move(session, ImageState.QUEUED, target, Image.id.in_(select(waiting.c.id)))
+    moved += states.move(session, ImageState.RECEIVED, target, Image.batch_id.in_(batch_ids))
     entries = [audit.Entry(f"image.{target}", f"image:{row.id}", row.batch_id, {"sha256": row.sha256}) for row in moved]
     audit.append(session, actor, entries)
     states.close_finished(session, actor, batch_ids)

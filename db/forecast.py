@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from db import heartbeats
 from db.batches import Progress
-from db.tables import Image, ImageState, Lane
+from db.tables import BatchState, Image, ImageState, Lane
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,8 @@ class Forecast:
 
 
 def forecast(session: Session, progress: Progress) -> Forecast | None:
-    """Return what can be said of an open batch, or None of one that is closed."""
-    if not progress.open:
+    """Return what can be said of a batch that is under way, or None of a draft and of one that is closed."""
+    if not progress.open or progress.state == BatchState.RECEIVING:
         return None
     mine = select(func.min(Image.id), func.max(Image.id)).where(
         Image.batch_id == progress.id, Image.state == ImageState.QUEUED

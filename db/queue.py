@@ -120,7 +120,7 @@ def _usable(without: AbstractSet[str]) -> ColumnElement[bool]:
 def _pinned(session: Session, batch_ids: set[str]) -> dict[str, tuple[str, str]]:
     """Each batch's model version and hospital."""
     rows = session.execute(select(Batch.id, Batch.model_version, Batch.tenant).where(Batch.id.in_(batch_ids)))
-    return {row.id: (row.model_version, row.tenant) for row in rows}
+    return {row.id: (row.model_version, row.tenant) for row in rows if row.model_version}
 
 
 def finish(

@@ -11,6 +11,7 @@ from db.tables import TERMINAL, Batch, BatchState, Image, ImageState, Outcome
 
 _RELEASED = {"lease_token": None, "lease_until": None}
 _MOVES = {
+    ImageState.RECEIVED: {ImageState.QUEUED, ImageState.CANCELLED, ImageState.EXPIRED},
     ImageState.QUEUED: {ImageState.LEASED, ImageState.CANCELLED, ImageState.EXPIRED},
     ImageState.LEASED: {ImageState.QUEUED, ImageState.CLASSIFIED, ImageState.REJECTED, ImageState.QUARANTINED},
     ImageState.QUARANTINED: {ImageState.QUEUED},
@@ -76,9 +77,9 @@ def close_finished(session: Session, actor: str, batch_ids: set[str]) -> None:
 
 
 def _closed_as(session: Session, batch_id: str, numbers: dict[ImageState, int]) -> BatchState | None:
-    """What the open batch ends as, or None if it is closed already."""
+    """What the open batch ends as, or None if it is closed already. A draft is not closed but by its time."""
     state = session.scalars(select(Batch.state).where(Batch.id == batch_id)).one()
-    if state == BatchState.PROCESSING and numbers[ImageState.EXPIRED]:
+    if state == BatchState.RECEIVING or (state == BatchState.PROCESSING and numbers[ImageState.EXPIRED]):
         return BatchState.EXPIRED
     return _CLOSED_AS.get(BatchState(state))
 

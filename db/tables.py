@@ -21,6 +21,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from sqlalchemy.types import Boolean, Float
 
+from db import names
 from db.clock import Moment
 from db.tenancy import Owned, of_its_batch
 
@@ -36,6 +37,7 @@ class Lane(StrEnum):
 
 
 class ImageState(StrEnum):
+    RECEIVED = "received"
     QUEUED = "queued"
     LEASED = "leased"
     CLASSIFIED = "classified"
@@ -45,7 +47,7 @@ class ImageState(StrEnum):
     EXPIRED = "expired"
 
 
-TERMINAL = frozenset(ImageState) - {ImageState.QUEUED, ImageState.LEASED}
+TERMINAL = frozenset(ImageState) - {ImageState.RECEIVED, ImageState.QUEUED, ImageState.LEASED}
 
 
 class BatchState(StrEnum):
@@ -72,6 +74,9 @@ class Label(StrEnum):
     INCONCLUSIVE = "inconclusive"
 
 
+_NEVER_SUBMITTED = "state IN ('receiving', 'cancelling', 'cancelled', 'expired')"
+
+
 def _one_of(column: str, values: type[StrEnum]) -> CheckConstraint:
     listed = ", ".join(f"'{value}'" for value in values)
     return CheckConstraint(f"{column} IN ({listed})", name=f"{column}_known")
@@ -83,15 +88,7 @@ def _only(condition: str) -> dict[str, Any]:
 
 
 class Table(DeclarativeBase):
-    metadata = MetaData(
-        naming_convention={
-            "pk": "pk_%(table_name)s",
-            "fk": "fk_%(table_name)s_%(column_0_name)s",
-            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-            "ck": "ck_%(table_name)s_%(constraint_name)s",
-        }
-    )
+    metadata = MetaData(naming_convention=names.CONVENTION)
 
 
 class Model(Table):
@@ -120,15 +117,16 @@ class ModelAlias(Table):
 
 
 class Batch(Owned, Table):
-    """What one submission asked for; its model is pinned here when it is submitted."""
+    """What one submission asked for; its model is pinned here when it is submitted, and not while it is a draft."""
 
     __tablename__ = "batches"
     id: Mapped[str] = mapped_column(Text, primary_key=True)
     lane: Mapped[Lane] = mapped_column(Text)
     state: Mapped[BatchState] = mapped_column(Text)
     outcome: Mapped[Outcome | None] = mapped_column(Text)
-    model_version: Mapped[str] = mapped_column(ForeignKey("models.version"))
+    model_version: Mapped[str | None] = mapped_column(ForeignKey("models.version"))
     total: Mapped[int] = mapped_column(Integer)
+    announced: Mapped[int | None] = mapped_column(Integer)
     synthetic: Mapped[bool] = mapped_column(Boolean)
     submitted_at: Mapped[datetime] = mapped_column(Moment)
     finished_at: Mapped[datetime | None] = mapped_column(Moment)
@@ -139,7 +137,8 @@ class Batch(Owned, Table):
         _one_of("lane", Lane),
         _one_of("state", BatchState),
         CheckConstraint("outcome IS NULL OR state = 'completed'", name="outcome_when_completed"),
-        CheckConstraint("total >= 1", name="not_empty"),
+        CheckConstraint(f"total >= 1 OR {_NEVER_SUBMITTED}", name="not_empty"),
+        CheckConstraint(f"model_version IS NOT NULL OR {_NEVER_SUBMITTED}", name="model_pinned"),
         Index("ix_batches_state_expires_at", "state", "expires_at"),
     )
 

@@ -8,13 +8,14 @@ from typing import Any, ClassVar
 
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, precondition, rule
-from sqlalchemy import event, select, text, update
+from sqlalchemy import event, func, select, text, update
 
-from db import batches, ending, leases, proof, purging, queue, tenancy
+from db import batches, drafts, ending, leases, proof, purging, queue, tenancy
 from db.batches import Item
 from db.blobs import Blobs
 from db.clock import now
 from db.database import Database
+from db.drafts import Room
 from db.queue import Claim, Failure, Fenced, Finding
 from db.tables import OPEN, TERMINAL, Batch, BatchState, Image, ImageState, Label, Lane
 
@@ -43,11 +44,13 @@ class Belief:
 
     state: BatchState = BatchState.PROCESSING
     purged: bool = False
+    lane: Lane = Lane.ROUTINE
+    pinned: bool = True
     images: list[int] = field(default_factory=list)
 
 
 class Queue(RuleBasedStateMachine):
-    """Submit, claim, finish, give back, die, cancel, retry, expire, purge."""
+    """Submit, open drafts and fill them, claim, finish, give back, die, cancel, retry, expire, purge."""
 
     template: ClassVar[Path]
     directory: ClassVar[Path]
@@ -87,6 +90,57 @@ class Queue(RuleBasedStateMachine):
         self.beliefs[name] = Belief(images=images)
         self.pictures |= {image: Picture(name, lane) for image in images}
         return name
+
+    @rule(target=names, lane=st.sampled_from(Lane))
+    def open_draft(self, lane: Lane) -> str:
+        with self.database.of(tenancy.DEFAULT).write() as session:
+            name = drafts.begin(session, lane=lane, actor="test", synthetic=True, announced=None, expire_seconds=600).id
+        self.beliefs[name] = Belief(BatchState.RECEIVING, lane=lane, pinned=False)
+        return name
+
+    @rule(name=names, number=st.integers(0, 3), rejected=st.booleans())
+    def put(self, name: str, number: int, *, rejected: bool) -> None:
+        belief, code = self.beliefs[name], "truncated" if rejected else None
+        known = [image for image in belief.images if self.shas[image] == f"{number:064d}"]
+        item = Item(f"{number}", self.keep(number), 1, "image/png", code)
+        try:
+            with self.database.write() as session:
+                batch = batches.find(session, name)
+                assert batch
+                new = drafts.put(session, batch, item, actor="test", room=Room(3, 100), expire_seconds=600)
+                image = session.scalars(select(func.max(Image.id))).one()
+        except drafts.DraftClosed:
+            assert belief.state != BatchState.RECEIVING
+        except drafts.DraftFull:
+            assert len(belief.images) == 3
+        except drafts.OtherBytes:
+            assert self.pictures[known[0]].code != code
+        else:
+            assert belief.state == BatchState.RECEIVING
+            assert new == (not known)
+            if new:
+                self.shas[image] = item.sha256
+                belief.images.append(image)
+                self.pictures[image] = Picture(name, belief.lane, _S.REJECTED if rejected else _S.RECEIVED, code=code)
+
+    @rule(name=names)
+    def submit_draft(self, name: str) -> None:
+        belief = self.beliefs[name]
+        received = [image for image in belief.images if self.pictures[image].state == _S.RECEIVED]
+        try:
+            with self.database.write() as session:
+                batch = batches.find(session, name)
+                assert batch
+                assert drafts.submit(session, batch, actor="test", expire_seconds=600) == len(received)
+        except drafts.DraftClosed:
+            assert belief.state != BatchState.RECEIVING
+        except drafts.DraftEmpty:
+            assert not belief.images
+        else:
+            belief.state, belief.pinned = BatchState.PROCESSING, True
+            for image in received:
+                self.pictures[image].state = _S.QUEUED
+            self._close()
 
     @rule(target=claims, lane=st.sampled_from(Lane), limit=st.integers(1, 6), alone=st.booleans())
     def claim(self, lane: Lane, limit: int, *, alone: bool) -> Claim:
@@ -182,7 +236,10 @@ class Queue(RuleBasedStateMachine):
             session.execute(update(Batch).where(Batch.id == name).values(expires_at=now(-1)))
             ending.expire(session, worker="sweeper")
             session.execute(update(Batch).where(Batch.id == name).values(expires_at=now(600)))
-        if self.beliefs[name].state == BatchState.PROCESSING:
+        belief = self.beliefs[name]
+        if belief.state == BatchState.RECEIVING:
+            belief.state = BatchState.EXPIRED
+        if belief.state in {BatchState.PROCESSING, BatchState.EXPIRED}:
             self._stop(name, _S.EXPIRED)
 
     @rule(name=names)
@@ -196,6 +253,8 @@ class Queue(RuleBasedStateMachine):
                 assert ending.retry(session, batch, actor="test", expire_seconds=600) == len(again)
         except ending.BatchOpen:
             assert belief.state in OPEN
+        except ending.NeverSubmitted:
+            assert not belief.pinned
         except ending.BatchPurged:
             assert belief.purged
         except ending.NothingToRetry:
@@ -238,14 +297,14 @@ class Queue(RuleBasedStateMachine):
 
     def _stop(self, name: str, target: ImageState) -> None:
         for image in self.beliefs[name].images:
-            if self.pictures[image].state == _S.QUEUED:
+            if self.pictures[image].state in {_S.QUEUED, _S.RECEIVED}:
                 self._end(image, target)
         self._close()
 
     def _close(self) -> None:
         for belief in self.beliefs.values():
             states = {self.pictures[image].state for image in belief.images}
-            if belief.state not in OPEN or not states <= TERMINAL:
+            if belief.state not in OPEN - {BatchState.RECEIVING} or not states <= TERMINAL:
                 continue
             cancelled = belief.state == BatchState.CANCELLING
             ended = BatchState.EXPIRED if _S.EXPIRED in states else BatchState.COMPLETED

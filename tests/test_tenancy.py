@@ -16,6 +16,7 @@ from db.tables import Batch, Image, Lane, Result, Table
 from db.tenancy import Belonging
 from tests.test_queue import finding
 
+BEFORE = "0008"
 OWNED = {str(one.local_table) for one in Table.registry.mappers if issubclass(one.class_, Belonging)}
 
 
@@ -29,7 +30,7 @@ def two(database: Database, champion: registry.Card) -> tuple[Database, Database
     for name in ("here", "there"):
         with database.of(name).write() as session:
             batch = batches.add(session, [Item("a", "0" * 64, 1, "image/png")], lane=Lane.ROUTINE, actor="test")
-            idempotency.keep(session, "the same", "f", batch.id)
+            idempotency.reserve(session, "the same", "f", batch_id=batch.id)
     with database.write() as session:
         held = queue.claim(session, Lane.ROUTINE, 2, lease_seconds=60, alone=False)
         assert held
@@ -95,7 +96,8 @@ def test_each_hospital_has_its_own_idempotency_keys(two: tuple[Database, Databas
     found = []
     for database in two:
         with database.read() as session:
-            found.append(idempotency.earlier(session, "the same", "f"))
+            known = idempotency.earlier(session, "the same", "f")
+            found.append(known.batch_id if known else None)
     assert None not in found
     assert len(set(found)) == 2
 
@@ -142,7 +144,7 @@ def test_the_wall_stands_where_a_query_goes_round_the_filter(two: tuple[Database
 
 def test_what_was_there_before_belongs_to_the_default_tenant(database_url: str) -> None:
     database = Database(database_url)
-    migrate.upgrade(database, "0005")
+    migrate.upgrade(database, BEFORE)
     before = {
         "models": "VALUES ('m', 'w', 'p', 0.5, 1, 0, 'f', '{}', '{}', CURRENT_TIMESTAMP)",
         "batches": "(id, lane, state, model_version, total, synthetic, submitted_at)"
@@ -151,7 +153,7 @@ def test_what_was_there_before_belongs_to_the_default_tenant(database_url: str) 
         " VALUES (7, 'b', 'a', 's', 1, 'image/png', 'routine', 'queued', 0, 0, false)",
         "results": "VALUES ('r', 7, 'b', 's', 'm', 'w', 'p', 0.1, 0.1, 0.5, 'negative', '[]', 'w1', 1, 1,"
         " CURRENT_TIMESTAMP, NULL)",
-        "idempotency_keys": "VALUES ('k', 'f', 'b')",
+        "idempotency_keys": "(key, fingerprint, batch_id, at) VALUES ('k', 'f', 'b', CURRENT_TIMESTAMP)",
     }
     with database.engine.begin() as connection:
         for table, row in before.items():
@@ -159,8 +161,10 @@ def test_what_was_there_before_belongs_to_the_default_tenant(database_url: str) 
     migrate.upgrade(database)
     with database.of(tenancy.DEFAULT).read() as session:
         assert [line.result_id for line in batches.lines(session, "b")] == ["r"]
-        assert idempotency.earlier(session, "k", "f") == "b"
-    migrate.downgrade(database, "0005")
+        known = idempotency.earlier(session, "k", "f")
+        assert known
+        assert known.batch_id == "b"
+    migrate.downgrade(database, BEFORE)
     with database.engine.begin() as connection:
         for table in before:
             assert connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar() == 1

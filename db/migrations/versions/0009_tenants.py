@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
@@ -9,13 +10,14 @@ from alembic.operations.base import BatchOperations
 
 from db.tenancy import wall
 
-revision = "0008"
-down_revision = "0007"
+revision = "0009"
+down_revision = "0008"
 branch_labels = None
 depends_on = None
 
 MOMENT = sa.DateTime(timezone=True)
 OWNED = ("batches", "images", "results", "labels")  # in the order of who refers to whom
+KEYS = "key, fingerprint, batch_id, status, location, body, at"
 OF_A_BATCH = {"images", "results"}
 
 
@@ -73,7 +75,7 @@ def upgrade() -> None:
         _give_owner(table)
     _set_keys_aside()
     _make_keys_with_tenant()
-    _bring_keys_back("key, fingerprint, batch_id, 'default'")
+    _bring_keys_back(f"{KEYS}, 'default'")
     if op.get_bind().dialect.name == "postgresql":
         for table in (*OWNED, "idempotency_keys", "api_keys"):
             for statement in wall(table):
@@ -100,17 +102,15 @@ def _set_keys_aside() -> None:
         op.execute("ALTER TABLE old_keys RENAME CONSTRAINT pk_idempotency_keys TO pk_old_keys")
 
 
-def _bring_keys_back(columns: str, grouped: str = "") -> None:
-    op.execute(f"INSERT INTO idempotency_keys SELECT {columns} FROM old_keys {grouped}")  # noqa: S608
+def _bring_keys_back(columns: str, which: str = "") -> None:
+    op.execute(f"INSERT INTO idempotency_keys SELECT {columns} FROM old_keys {which}")  # noqa: S608
     op.drop_table("old_keys")
 
 
 def _make_keys_with_tenant() -> None:
     op.create_table(
         "idempotency_keys",
-        sa.Column("key", sa.Text(), nullable=False),
-        sa.Column("fingerprint", sa.Text(), nullable=False),
-        sa.Column("batch_id", sa.Text(), nullable=False),
+        *_columns_of_keys(),
         sa.Column("tenant", sa.Text(), nullable=False),
         sa.ForeignKeyConstraint(["tenant"], ["tenants.id"], name=op.f("fk_idempotency_keys_tenant")),
         sa.ForeignKeyConstraint(
@@ -123,12 +123,22 @@ def _make_keys_with_tenant() -> None:
 def _make_keys_without_tenant() -> None:
     op.create_table(
         "idempotency_keys",
-        sa.Column("key", sa.Text(), nullable=False),
-        sa.Column("fingerprint", sa.Text(), nullable=False),
-        sa.Column("batch_id", sa.Text(), nullable=False),
+        *_columns_of_keys(),
         sa.ForeignKeyConstraint(["batch_id"], ["batches.id"], name=op.f("fk_idempotency_keys_batch_id")),
         sa.PrimaryKeyConstraint("key", name=op.f("pk_idempotency_keys")),
     )
+
+
+def _columns_of_keys() -> list[sa.Column[Any]]:
+    return [
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("fingerprint", sa.Text(), nullable=False),
+        sa.Column("batch_id", sa.Text(), nullable=True),
+        sa.Column("status", sa.Integer(), nullable=True),
+        sa.Column("location", sa.Text(), nullable=True),
+        sa.Column("body", sa.Text(), nullable=True),
+        sa.Column("at", MOMENT, nullable=False),
+    ]
 
 
 def downgrade() -> None:
@@ -140,7 +150,7 @@ def downgrade() -> None:
     _set_keys_aside()
     _make_keys_without_tenant()
     # Two hospitals may have used the same key; the tables before this had one place for it.
-    _bring_keys_back("key, min(fingerprint), min(batch_id)", "GROUP BY key")
+    _bring_keys_back(KEYS, "WHERE tenant = (SELECT min(tenant) FROM old_keys AS same WHERE same.key = old_keys.key)")
     for table in reversed(OWNED):
         _take_owner(table)
     op.drop_table("sign_ins")
