@@ -66,6 +66,15 @@ class Settings:
         least=1,
         most=8760,
     )
+    keep_images_days: int = _setting(
+        "CXR_KEEP_IMAGES_DAYS", 0, "After this the images of a batch that ended are purged; 0: kept for ever", least=0
+    )
+    keep_results_days: int = _setting(
+        "CXR_KEEP_RESULTS_DAYS", 0, "After this the results of a batch that ended are purged; 0: kept for ever", least=0
+    )
+    keep_audit_days: int = _setting(
+        "CXR_KEEP_AUDIT_DAYS", 0, "After this rows of the audit are removed; 0: kept for ever", least=0
+    )
     api_threads: int = _setting("CXR_API_THREADS", 8, "Requests that the API serves at once", least=1)
     max_images: int = _setting("CXR_MAX_IMAGES", 5_000, "Images in one batch", least=1)
     max_image_bytes: int = _setting("CXR_MAX_IMAGE_BYTES", 50_000_000, "Bytes of one image", least=1)

@@ -42,6 +42,7 @@ class BatchAnswer(BaseModel):
     finished_at: datetime | None
     expires_at: datetime | None = Field(description="Images that no worker has begun by then are given up")
     purged_at: datetime | None = Field(description="Since then the images are gone; results and audit stay")
+    results_purged_at: datetime | None = Field(description="Since then the results are gone; the audit stays")
     notice: str = NOTICE
 
     @classmethod

@@ -116,6 +116,11 @@ def hold(session: Session) -> AuditHead:
     return _held(session, AuditHead.tenant == (tenancy.of(session) or tenancy.SYSTEM))[0]
 
 
+def hold_chain(session: Session, tenant: str) -> AuditHead:
+    """Lock the end of this hospital's chain until this transaction ends, and return it."""
+    return _held(session, AuditHead.tenant == tenant)[0]
+
+
 def hold_of(session: Session, batch_ids: Iterable[str]) -> None:
     """Lock the ends of the chains of the hospitals whose batches these are."""
     _held(session, AuditHead.tenant.in_(select(Batch.tenant).where(Batch.id.in_(set(batch_ids)))))

@@ -48,6 +48,7 @@ class Progress:
     finished_at: datetime | None
     expires_at: datetime | None
     purged_at: datetime | None
+    results_purged_at: datetime | None
 
     @property
     def open(self) -> bool:
@@ -208,6 +209,7 @@ def at(session: Session, batch: Batch) -> Progress:
         finished_at=batch.finished_at,
         expires_at=batch.expires_at,
         purged_at=batch.purged_at,
+        results_purged_at=batch.results_purged_at,
     )
 
 

@@ -85,7 +85,7 @@ def retry(session: Session, batch: Batch, *, actor: str, expire_seconds: int) ->
         raise BatchOpen(batch.id)
     if batch.model_version is None:
         raise NeverSubmitted(batch.id)
-    if batch.purged_at:
+    if batch.purged_at or batch.results_purged_at:
         raise BatchPurged(batch.id)
     mine = Image.batch_id == batch.id
     dangerous = states.move(

@@ -132,6 +132,7 @@ class Batch(Owned, Table):
     finished_at: Mapped[datetime | None] = mapped_column(Moment)
     expires_at: Mapped[datetime | None] = mapped_column(Moment)
     purged_at: Mapped[datetime | None] = mapped_column(Moment)
+    results_purged_at: Mapped[datetime | None] = mapped_column(Moment)
     __table_args__ = (
         UniqueConstraint("tenant", "id"),
         _one_of("lane", Lane),

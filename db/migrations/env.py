@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from db import chains, heartbeats, idempotency, keys, labels, sign_ins, slots, tenants  # noqa: F401 - their tables
+from db import chains, heartbeats, idempotency, keys, labels, retention, sign_ins, slots, tenants  # noqa: F401 - their tables
 from db.tables import Table
 
 context.configure(connection=context.config.attributes["connection"], target_metadata=Table.metadata)
