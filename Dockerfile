@@ -37,7 +37,7 @@ ENV CXR_AUDIT_HEADS=/audit \
 # A new volume takes its owner from the directory that it covers.
 RUN groupadd --gid 10001 cxr \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin cxr \
-    && install --directory --owner=cxr --group=cxr --mode=0700 /audit /blobs
+    && install --directory --owner=cxr --group=cxr --mode=0700 /audit /blobs /runs
 USER 10001:10001
 CMD ["cxr", "api"]
 

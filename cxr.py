@@ -15,8 +15,11 @@ import api.audit_commands
 import api.commands
 import api.key_commands
 import api.labelling
+import api.succession
 import operator_key
 import training.commands
+import training.judging
+import training.shadowing
 import up
 from db import migrate as migrations
 from db import registry
@@ -99,6 +102,16 @@ def beat(settings: Settings) -> None:
     from worker import process  # noqa: PLC0415
 
     process.beat(settings)
+
+
+@main.command()
+@click.pass_obj
+@_serving
+def trainer(settings: Settings) -> None:
+    """Carry out retraining runs, with the lowest priority."""
+    from training import trainer as process  # noqa: PLC0415 - loads Celery, and then TensorFlow
+
+    process.run(settings)
 
 
 @main.command()
@@ -190,10 +203,15 @@ for command in (
     api.key_commands.tenant,
     api.key_commands.sign_in,
     api.labelling.label,
+    api.succession.promote,
+    api.succession.rollback,
+    api.succession.retrain,
     training.commands.classify,
     training.commands.train,
     training.commands.evaluate,
     training.commands.models,
+    training.judging.judge,
+    training.shadowing.shadow,
     reclassify,
     verify,
 ):

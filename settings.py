@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -10,6 +11,7 @@ from typing import Any, Self
 
 _LEASE_OVER_DECODE = 3
 _BROKERS = ("redis", "rediss", "redis+socket", "memory")  # the last is for tests: nobody takes its tickets
+_CRON = r"[0-9*/,\-]+( [0-9*/,\-]+){3} [0-9a-z*/,\-]+"
 _LONGEST_SOCKET_PATH = 100  # of 108 bytes in Linux, 104 in macOS
 
 
@@ -25,9 +27,11 @@ def _setting(
     least: int | None = None,
     most: int | None = None,
     schemes: tuple[str, ...] = (),
+    form: str = "",
 ) -> Any:
     return field(
-        default=default, metadata={"name": name, "words": words, "least": least, "most": most, "schemes": schemes}
+        default=default,
+        metadata={"name": name, "words": words, "least": least, "most": most, "schemes": schemes, "form": form},
     )
 
 
@@ -75,6 +79,17 @@ class Settings:
     keep_audit_days: int = _setting(
         "CXR_KEEP_AUDIT_DAYS", 0, "After this rows of the audit are removed; 0: kept for ever", least=0
     )
+    training_data: Path = _setting(
+        "CXR_TRAINING_DATA", Path(), "Folder of radiographs with masks that candidates are judged and trained on"
+    )
+    retrain_cron: str = _setting(
+        "CXR_RETRAIN_CRON", "", "When to retrain, in UTC: minute hour day month weekday; empty: never", form=_CRON
+    )
+    retrain_labels: int = _setting("CXR_RETRAIN_LABELS", 20, "Newly labelled images below which none is made", least=1)
+    retrain_epochs: int = _setting("CXR_RETRAIN_EPOCHS", 40, "Epochs of a retraining run at most", least=1)
+    retrain_promote: int = _setting(
+        "CXR_RETRAIN_PROMOTE", 0, "1: a candidate that passes the gate becomes champion without a person", most=1
+    )
     api_threads: int = _setting("CXR_API_THREADS", 8, "Requests that the API serves at once", least=1)
     max_images: int = _setting("CXR_MAX_IMAGES", 5_000, "Images in one batch", least=1)
     max_image_bytes: int = _setting("CXR_MAX_IMAGE_BYTES", 50_000_000, "Bytes of one image", least=1)
@@ -103,7 +118,8 @@ class Settings:
 
     def environment(self) -> dict[str, str]:
         """The same settings as environment variables, for a child process."""
-        return {spec.metadata["name"]: str(getattr(self, spec.name)) for spec in fields(self)}
+        values = {spec.metadata["name"]: getattr(self, spec.name) for spec in fields(self)}
+        return {name: "" if value == Path() else str(value) for name, value in values.items()}
 
 
 def _parse(metadata: Mapping[str, Any], default: object, text: str) -> object:
@@ -113,6 +129,10 @@ def _parse(metadata: Mapping[str, Any], default: object, text: str) -> object:
         if metadata["schemes"] and text.partition("://")[0] not in metadata["schemes"]:
             # Without its value, which may hold a password.
             raise SettingInvalid(f"{metadata['name']}: give an address that begins with {metadata['schemes'][0]}://")
+        if metadata["form"] and not re.fullmatch(metadata["form"], text):
+            raise SettingInvalid(
+                f"{metadata['name']}={text!r}: give five fields, such as `0 3 * * 0` for Sundays at three"
+            )
         return text
     least, most = metadata["least"] or 0, metadata["most"]
     if not text.isdecimal() or int(text) < least or (most and int(text) > most):

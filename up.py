@@ -29,6 +29,7 @@ _STOP_SECONDS = 30
 _RESTART_SECONDS = 2
 _SUPERVISOR = "CXR_SUPERVISOR_PID"
 _INSTANCE = "instance.json"
+_ORDER = ("api", "beat", "trainer", "worker", "valkey")
 
 
 class StartFailed(Exception):
@@ -92,7 +93,7 @@ class Instance:
         self._stopping.set()
         if self._watcher.is_alive():
             self._watcher.join()
-        order = sorted(self._parts, key=lambda part: ("api", "beat", "worker", "valkey").index(part.name.split("-")[0]))
+        order = sorted(self._parts, key=lambda part: _ORDER.index(part.name.split("-")[0]))
         for part in [part for part in order if part.name != "valkey"]:
             _signal(part, signal.SIGTERM)
         deadline = time.monotonic() + _STOP_SECONDS
@@ -116,6 +117,8 @@ class Instance:
         self._launch("beat", "beat")
         for number, environment in enumerate(_worker_environments(self._settings), start=1):
             self._launch(f"worker-{number}", "worker", **environment)
+        if self._settings.retrain_cron:
+            self._launch("trainer", "trainer", CUDA_VISIBLE_DEVICES="-1")  # the GPUs are the line's
         self._await_readiness()
         details = {"url": self.url, "pid": os.getpid()}
         (home / _INSTANCE).write_text(json.dumps(details), encoding="utf-8")
@@ -128,14 +131,11 @@ class Instance:
         except BlockingIOError:
             self._lock.close()
             self._lock = None
-            words = (
-                f"an instance already runs in {self._settings.home}: use it, or set CXR_HOME and CXR_PORT for another"
-            )
-            raise StartFailed(words) from None
+            words = f"an instance already runs in {self._settings.home}: use it, or set CXR_HOME and CXR_PORT"
+            raise StartFailed(f"{words} for another") from None
 
     def _start_broker(self) -> None:
-        part = Part("valkey", broker.command(self._settings), {})
-        self._parts.append(part)
+        self._parts.append(part := Part("valkey", broker.command(self._settings), {}))
         self._spawn(part)
         self._await(lambda: broker.answers(self._settings), part, "the broker")
 

@@ -13,13 +13,16 @@ from api import (
     findings,
     health,
     labels,
+    models,
+    monitoring,
     once,
     pages,
     problems,
+    retraining,
     sign_in,
     submissions,
     trail,
-)  # fmt: skip
+)
 from api.looks import Looks
 from api.polling import Patience
 from api.wiring import Parts
@@ -54,7 +57,20 @@ def create_app(settings: Settings) -> APIFlask:
     app.before_request(_note_origin)
     app.teardown_request(_forget_origin)
     browsers.register(app)
-    for module in (submissions, drafts, batches, findings, labels, trail, health, pages, sign_in):
+    for module in (
+        submissions,
+        drafts,
+        batches,
+        findings,
+        labels,
+        models,
+        monitoring,
+        retraining,
+        trail,
+        health,
+        pages,
+        sign_in,
+    ):
         app.register_blueprint(module.blueprint)
     once.guard(app)
     access.register(app)

@@ -112,6 +112,29 @@ class Client:
         """The same from CSV, whose first line names the columns."""
         return self._json("POST", "/v1/labels", content=text.encode(), headers={"Content-Type": "text/csv"})
 
+    def models(self) -> dict[str, Any]:
+        """The registered versions, and the last change of champion that was asked for."""
+        return self._json("GET", "/v1/models")
+
+    def promote(self, version: str, *, who: str, reason: str) -> dict[str, Any]:
+        """Let the version become champion once a worker has tried it."""
+        return self._json("POST", f"/v1/models/{version}/promote", json={"who": who, "reason": reason})
+
+    def roll_back(self, version: str, *, who: str, reason: str) -> dict[str, Any]:
+        """Make the one champion again that `version` replaced."""
+        return self._json("POST", f"/v1/models/{version}/rollback", json={"who": who, "reason": reason})
+
+    def retrain(self) -> dict[str, Any]:
+        """Ask for a retraining run."""
+        return self._json("POST", "/v1/retraining-runs")
+
+    def retraining_run(self, run_id: str) -> dict[str, Any]:
+        return self._json("GET", f"/v1/retraining-runs/{run_id}")
+
+    def cancel_retraining(self, run_id: str) -> dict[str, Any]:
+        """Stop the run after its present epoch."""
+        return self._json("POST", f"/v1/retraining-runs/{run_id}/cancel")
+
     def ready(self) -> bool:
         try:
             return self._http.get("/readyz", timeout=5).is_success

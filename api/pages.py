@@ -7,7 +7,7 @@ from api.access import needs
 from api.problems import Problem
 from api.schemas import NOTICE
 from api.wiring import parts, who
-from db import batches, heartbeats
+from db import batches, heartbeats, promotions
 from db.keys import Scope
 from worker.rejection import CODES, REASONS
 
@@ -25,9 +25,10 @@ def start() -> str:
     with parts().database.read() as session:
         found = batches.newest(session, limit=_BATCHES + 1, after=after)
         workers = sum(sign.alive for sign in heartbeats.signs(session))
+        refused = promotions.refusal(session)
     page = found[:_BATCHES]
     older = page[-1].id if len(found) > _BATCHES else None
-    return render_template("start.html", batches=page, older=older, workers=workers, notice=NOTICE)
+    return render_template("start.html", batches=page, older=older, workers=workers, refused=refused, notice=NOTICE)
 
 
 @blueprint.get("/batches/<batch_id>")

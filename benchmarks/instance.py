@@ -35,13 +35,13 @@ def predictor(batch_size: int) -> Predictor:
 
 
 @contextmanager
-def running() -> Iterator["Bench"]:
-    """Start everything that `cxr up` starts, in an empty home."""
+def running(**more: str) -> Iterator["Bench"]:
+    """Start everything that `cxr up` starts, in an empty home, with `more` settings."""
     with tempfile.TemporaryDirectory() as home, socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
         probe.close()
-        settings = Settings.from_environment({"CXR_HOME": home, "CXR_PORT": str(port)})
+        settings = Settings.from_environment({"CXR_HOME": home, "CXR_PORT": str(port), **more})
         cxr.bring_up_to_date(settings)
         operator_key.make_first(settings)
         with up.Instance(settings, say=print) as instance:

@@ -12,6 +12,7 @@ from db.clock import now
 from db.tables import Model, ModelAlias
 
 CHAMPION = "champion"
+CHALLENGER = "challenger"
 
 
 class NoChampion(Exception):
@@ -71,6 +72,19 @@ def has_champion(session: Session) -> bool:
     return session.get(ModelAlias, CHAMPION) is not None
 
 
+def aliases(session: Session) -> dict[str, list[str]]:
+    """The names of every version that has one."""
+    found: dict[str, list[str]] = {}
+    for alias in session.scalars(select(ModelAlias).order_by(ModelAlias.alias)):
+        found.setdefault(alias.version, []).append(alias.alias)
+    return found
+
+
+def pointed_at(session: Session, alias: str) -> str | None:
+    """Return the version that the alias names, or None."""
+    return session.scalar(select(ModelAlias.version).where(ModelAlias.alias == alias))
+
+
 def find(session: Session, version: str) -> Model:
     """Return the model of this version, or raise VersionUnknown."""
     model = session.get(Model, version)
@@ -82,6 +96,11 @@ def find(session: Session, version: str) -> Model:
 def cards(session: Session) -> list[Card]:
     """Return every registered version, oldest first."""
     return [card_of(model) for model in session.scalars(select(Model).order_by(Model.registered_at))]
+
+
+def newest(session: Session) -> list[Model]:
+    """Return every registered version, newest first."""
+    return list(session.scalars(select(Model).order_by(Model.registered_at.desc(), Model.version)))
 
 
 def card_of(model: Model) -> Card:

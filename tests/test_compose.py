@@ -31,7 +31,7 @@ from tests.project import LOCKS, PYPROJECT, ROOT
 
 BIN = Path(sys.executable).parent
 SECRETS = {"POSTGRES_PASSWORD": "for-postgres", "REDIS_PASSWORD": "for-redis"}
-OURS = {"migrate", "api", "worker", "worker-gpu", "beat"}
+OURS = {"migrate", "api", "worker", "worker-gpu", "trainer", "beat"}
 SERVICES = {*OURS, "postgres", "redis"}
 
 
@@ -55,7 +55,7 @@ def services(*options: str | Path, environment: dict[str, str] = SECRETS) -> dic
 
 @pytest.fixture(scope="module")
 def everything() -> dict[str, Any]:
-    return services("--profile", "gpu")
+    return services("--profile", "gpu", "--profile", "retraining")
 
 
 def run_check(service: dict[str, Any], environment: dict[str, str], *, port: int = 8080) -> int:
@@ -76,8 +76,8 @@ def test_a_missing_password_stops_the_start_by_its_name(missing: str) -> None:
     assert f"required variable {missing} is missing" in answer.stderr
 
 
-def test_the_gpu_worker_starts_only_when_asked_for(everything: dict[str, Any]) -> None:
-    assert set(services()) == SERVICES - {"worker-gpu"}
+def test_the_gpu_worker_and_the_trainer_start_only_when_asked_for(everything: dict[str, Any]) -> None:
+    assert set(services()) == SERVICES - {"worker-gpu", "trainer"}
     assert set(everything) == SERVICES
     gpu = everything["worker-gpu"]
     assert gpu["build"]["target"] == "gpu"

@@ -12,7 +12,7 @@ from worker.predictor import Decision, Predictor
 from worker.radiograph import decode
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "covid-cxr"
-GOLDEN = {1: 0.574601, 2: 0.724159, 3: 0.672659, 4: 0.858503}  # seed of the phantom: probability
+GOLDEN = {1: 0.104880, 2: 0.074802, 3: 0.119817, 4: 0.077623}  # seed of the phantom: probability
 QUICK = Config(epochs=2, batch_size=16, seed=3)
 
 needs_radiographs = pytest.mark.skipif(not DATA.is_dir(), reason=f"the radiographs are not at {DATA}")

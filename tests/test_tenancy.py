@@ -16,7 +16,7 @@ from db.tables import Batch, Image, Lane, Result, Table
 from db.tenancy import Belonging
 from tests.test_queue import finding
 
-BEFORE = "0008"
+BEFORE = "0011"
 OWNED = {str(one.local_table) for one in Table.registry.mappers if issubclass(one.class_, Belonging)}
 
 

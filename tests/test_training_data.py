@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training import data, fit, index, probes
+from training import augmentation, data, exposures, fit, index, probes
+from training.augmentation import Drawn, Strength
 from training.fit import Config
 from training.index import DataUnusable
-from worker.radiograph import decode
+from worker.radiograph import SIZE, decode
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "covid-cxr"
-GOLDEN = {1: 0.574601, 2: 0.724159, 3: 0.672659, 4: 0.858503}  # seed of the phantom: probability
 QUICK = Config(epochs=2, batch_size=16, seed=3)
 
 needs_radiographs = pytest.mark.skipif(not DATA.is_dir(), reason=f"the radiographs are not at {DATA}")
@@ -109,13 +109,16 @@ def test_a_subset_holds_every_class_and_fold(folder: Path) -> None:
     assert chosen == index.subset(reversed(entries), 12)
 
 
-def test_training_sees_each_radiograph_as_it_is_and_with_its_lungs_alone(radiographs: data.Radiographs) -> None:
-    views = fit.both_views(radiographs)[..., 0]
-    whole, lungs = np.split(views, 2)
-    assert np.array_equal(whole, radiographs.greys)
-    for grey, view, mask in zip(radiographs.greys, lungs, radiographs.masks, strict=True):
-        assert np.array_equal(view[mask], grey[mask])
-        assert set(view[~mask].tolist()) == {round(float(grey.mean()))}
+def test_training_sees_each_radiograph_as_it_is_and_as_others_would_have_taken_it(
+    radiographs: data.Radiographs,
+) -> None:
+    greys = radiographs.greys[:6]
+    seen = exposures.exposures(greys, 3, seed=1)
+    assert seen.shape == (4, *greys.shape)
+    assert np.array_equal(seen[0], greys)
+    assert all(np.abs(one.astype(int) - grey).mean() > 1 for one, grey in zip(seen[1], greys, strict=True))
+    assert np.array_equal(seen, exposures.exposures(greys, 3, seed=1))
+    assert not np.array_equal(seen[1], exposures.exposures(greys, 3, seed=2)[1])
 
 
 def test_the_probes_leave_what_they_say(radiographs: data.Radiographs) -> None:
@@ -128,8 +131,45 @@ def test_the_probes_leave_what_they_say(radiographs: data.Radiographs) -> None:
     assert all(np.ptp(grey[probes.BORDER : -probes.BORDER, probes.BORDER : -probes.BORDER]) == 0 for grey in border)
 
 
-def test_both_classes_weigh_alike() -> None:
-    positive = np.array([True] * 3 + [False] * 9)
-    weights = fit.class_weights(positive)
-    assert weights[positive].sum() == pytest.approx(weights[~positive].sum())
-    assert weights.mean() == pytest.approx(1)
+@pytest.mark.parametrize(
+    ("sources", "expected"),
+    [
+        ("aaaabbbb", {"positive": 0.5, "theirs": 0.25, "others": 0.25}),
+        ("aaaaaaaa", {"positive": 0.5, "theirs": 0.5, "others": 0.0}),
+        ("aabbbbbb", {"positive": 0.5, "theirs": 0.0, "others": 0.5}),
+    ],
+)
+def test_classes_and_sources_are_drawn_alike(sources: str, expected: dict[str, float]) -> None:
+    labels = ["COVID"] * 2 + ["Normal"] * 6
+    entries = [
+        index.Entry(f"{place}", "", label, f"{place}", 0, source, "")
+        for place, (label, source) in enumerate(zip(labels, sources, strict=True))
+    ]
+    empty = np.zeros((len(entries), SIZE, SIZE), np.uint8)
+    drawn = fit.shares(data.Radiographs(tuple(entries), empty, empty > 0, ""))
+    theirs = np.array([source == "a" for source in sources])
+    positive = np.array([entry.positive for entry in entries])
+    assert drawn[positive].sum() == pytest.approx(expected["positive"])
+    assert drawn[~positive & theirs].sum() == pytest.approx(expected["theirs"])
+    assert drawn[~positive & ~theirs].sum() == pytest.approx(expected["others"])
+
+
+def test_an_epoch_draws_by_the_shares_and_never_what_has_none() -> None:
+    pictures = np.zeros((4, 2, SIZE, SIZE, 1), np.uint8)
+    for place in range(4):
+        pictures[place] = 60 * place
+    drawn = Drawn(pictures, np.array([[0], [1], [0], [1]], np.float32), np.array([0.5, 0.5, 0, 0]))
+    still = Strength(shift=0, turn=0, zoom=0, contrast=0, noise=0, mirror=False)
+    for batch, truth in augmentation.dataset(drawn, batch_size=4, seed=1, strength=still):
+        assert set(np.asarray(batch).ravel()) <= {0, 60}
+        assert ((np.asarray(batch)[:, 0, 0] == 60) == (np.asarray(truth) == 1)).all()
+
+
+def test_changes_keep_the_middle_and_the_mirror_changes_the_sides() -> None:
+    picture = np.full((64, SIZE, SIZE, 1), 127, np.uint8)
+    picture[:, :, : SIZE // 2] = 40
+    mirrored = Strength(shift=0, turn=0, zoom=0, contrast=0, noise=0)
+    seen = np.asarray(augmentation.changed(picture, np.array([1, 2], np.int64), mirrored))
+    left = seen[:, 64, 10, 0]
+    assert set(left) == {40.0, 127.0}
+    assert (seen[:, 64, -10, 0] == 167 - left).all()

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -31,7 +32,7 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 def train(settings: Settings, folder: Path, epochs: int, seed: int, out: Path | None) -> None:
     """Train the CNN, evaluate it on the held-out fold, and register it as a new version."""
     device.quiet()
-    from training import runs  # noqa: PLC0415 - loads TensorFlow
+    from training import runs, verdicts  # noqa: PLC0415 - loads TensorFlow
     from training.fit import Config  # noqa: PLC0415
 
     try:
@@ -50,6 +51,7 @@ def train(settings: Settings, folder: Path, epochs: int, seed: int, out: Path | 
             )
     except DataUnusable as error:
         fail(str(error))
+    run = replace(run, card=verdicts.with_golden(run.card, run.weights))
     runs.save(out or settings.home / "runs" / run.card.version, run)
     database = migrate.existing(settings.database_url)
     if database:

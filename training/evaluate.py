@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from training import figures, probes
 from training.data import Radiographs
 from training.figures import Numbers, Truth
+from training.probes import Masks
 from worker.predictor import Decision, Predictor
-from worker.radiograph import PREPROCESSING, Grey
+from worker.radiograph import Grey
 
 _SEED: Final = 20_200_101  # of the bootstrap only: intervals come out the same every time
 _BATCH_SIZE: Final = 64
@@ -49,7 +50,9 @@ class Evaluation(Ranking):
     within_source: dict[str, Ranking]
     lungs_only_auroc: float | None
     lungs_blanked_auroc: float | None
+    lungs_blanked_given_auroc: float | None
     border_only_auroc: float | None
+    border_only_given_auroc: float | None
     data_fingerprint: str
 
     def as_json(self) -> dict[str, Any]:
@@ -61,13 +64,14 @@ class Evaluation(Ranking):
 class Scorer:
     """A model as serving runs it: the same predictor, the same decision."""
 
-    def __init__(self, weights: bytes, decision: Decision, *, preprocessing: str = PREPROCESSING) -> None:
+    def __init__(self, weights: bytes, decision: Decision, *, preprocessing: str) -> None:
         self.threshold = decision.threshold
         self._predictor = Predictor(weights, decision, preprocessing=preprocessing, batch_size=_BATCH_SIZE)
 
-    def __call__(self, greys: NDArray[np.uint8] | Sequence[Grey]) -> Numbers:
-        """Return the calibrated probability of each of (n, SIZE, SIZE) grey levels."""
-        return np.array([prediction.probability for prediction in self._predictor.predict(list(greys))])
+    def __call__(self, greys: NDArray[np.uint8] | Sequence[Grey], *, masks: Masks | None = None) -> Numbers:
+        """Return the calibrated probability of each of (n, SIZE, SIZE) grey levels; `masks` are taken for its lungs."""
+        maps = None if masks is None else probes.halved(masks)
+        return np.array([each.probability for each in self._predictor.predict(list(greys), maps=maps)])
 
 
 def evaluate(radiographs: Radiographs, scorer: Scorer) -> Evaluation:
@@ -87,7 +91,9 @@ def evaluate(radiographs: Radiographs, scorer: Scorer) -> Evaluation:
         within_source=_within_source(scores, radiographs, threshold=scorer.threshold),
         lungs_only_auroc=figures.auroc(scorer(probes.lungs_only(greys, masks)), truth),
         lungs_blanked_auroc=figures.auroc(scorer(probes.lungs_blanked(greys, masks)), truth),
+        lungs_blanked_given_auroc=figures.auroc(scorer(probes.lungs_blanked(greys, masks), masks=masks), truth),
         border_only_auroc=figures.auroc(scorer(probes.border_only(greys)), truth),
+        border_only_given_auroc=figures.auroc(scorer(probes.border_only(greys), masks=masks), truth),
         data_fingerprint=radiographs.fingerprint,
     )
 

@@ -1,7 +1,7 @@
-"""Trains the given CNN on radiographs and on their lungs alone, and keeps the best epoch."""
+"""Trains the given CNN on what serving will show it, and keeps the best epoch."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 import keras
@@ -10,13 +10,14 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from training import augmentation, calibration
-from training.augmentation import Strength
+from training.augmentation import Drawn, Strength
+from training.checkpoint import Checkpoint
 from training.data import Radiographs
+from training.exposures import exposures
 from training.index import FOLDS, DataUnusable
-from training.probes import lungs_only
-from worker import cnn
+from worker import cnn, unfolding
 from worker.predictor import Decision
-from worker.radiograph import prepare
+from worker.preparation import Prepare, preparation
 
 OnEpoch = Callable[[int, int, dict[str, float]], None]
 
@@ -27,11 +28,14 @@ _PREDICTED_TOGETHER: Final = 64
 class Config:
     """Everything that decides a run beside the data; it is stored whole with the weights."""
 
+    preprocessing: str = unfolding.VERSION
     epochs: int = 40
-    patience: int = 8
+    patience: int = 40
     batch_size: int = 32
-    learning_rate: float = 5e-4
+    learning_rate: float = 8e-4
     seed: int = 7
+    exposures: int = 4
+    """Changed copies of each training radiograph, beside the radiograph as it is."""
     validation_fold: int = 4
     test_fold: int = FOLDS - 1
     sensitivity: float = 0.95
@@ -52,61 +56,75 @@ class Fitted:
     best_epoch: int
 
 
-def compiled(learning_rate: float) -> keras.Model:
-    """Return the given CNN, ready to train: Adam, binary cross-entropy, accuracy."""
+def compiled(learning_rate: Any) -> keras.Model:
+    """Return the given CNN, ready to train: Adam, binary cross-entropy, accuracy; the rate may be a schedule."""
     model = cnn.build()
     model.compile(optimizer=keras.optimizers.Adam(learning_rate), loss="binary_crossentropy", metrics=["accuracy"])
     return model
 
 
-def fit(radiographs: Radiographs, config: Config, on_epoch: OnEpoch | None = None) -> Fitted:
-    """Train on the training folds, choose and calibrate on the validation fold; the test fold is never looked at."""
+def fit(
+    radiographs: Radiographs, config: Config, on_epoch: OnEpoch | None = None, checkpoint: Checkpoint | None = None
+) -> Fitted:
+    """Train on the training folds, choose and calibrate on the validation fold; the test fold is never looked at.
+
+    Goes on after the last epoch in `checkpoint`, and keeps each one there.
+    """
     training, validation = radiographs.folds(*config.training_folds), radiographs.folds(config.validation_fold)
     _check(training, "training")
     _check(validation, "validation")
     keras.utils.set_random_seed(config.seed)
-    model = compiled(config.learning_rate)
-    best = _BestEpoch(config, on_epoch)
-    history = model.fit(
-        _batches(training, config),
-        validation_data=_plain(validation, config.batch_size),
+    prepare = preparation(config.preprocessing, batch_size=_PREDICTED_TOGETHER)
+    held_back = prepare(validation.greys)
+    model = compiled(_falling(config, steps=augmentation.steps(len(training.greys), config.batch_size)))
+    best = _BestEpoch(config, on_epoch, checkpoint)
+    model.fit(
+        _batches(training, config, prepare),
+        validation_data=_plain(held_back, validation, config.batch_size),
+        initial_epoch=best.resume(model),
         epochs=config.epochs,
         callbacks=[best],
-        shuffle=False,  # the data set shuffles by itself, from the seed
+        shuffle=False,  # the data set draws by itself, from the seed
         verbose=0,
     )
     model.set_weights(best.weights)
-    raw = model.predict(prepare(validation.greys), batch_size=_PREDICTED_TOGETHER, verbose=0)[:, 0].astype(np.float64)
+    raw = model.predict(held_back, batch_size=_PREDICTED_TOGETHER, verbose=0)[:, 0].astype(np.float64)
     decision = calibration.decide(raw, validation.positive, sensitivity=config.sensitivity)
-    curves = {name: [float(value) for value in values] for name, values in history.history.items()}
-    return Fitted(cnn.weights_to_bytes(model), decision, curves, best.epoch)
+    return Fitted(cnn.weights_to_bytes(model), decision, best.history, best.epoch)
 
 
-def both_views(training: Radiographs) -> NDArray[np.uint8]:
-    """Return (2n, SIZE, SIZE, 1): each radiograph as it is, then each with its lungs alone."""
-    return prepare(np.concatenate([training.greys, lungs_only(training.greys, training.masks)]))
+def shares(radiographs: Radiographs) -> NDArray[np.float64]:
+    """Return how often each radiograph is drawn: positives one half, negatives of their sources and others a quarter.
+
+    So a source tells little about the class: it is what a network learns first where it can.
+    """
+    positive = radiographs.positive
+    theirs = np.isin(radiographs.sources, radiographs.sources[positive])
+    groups = [group for group in (~positive & theirs, ~positive & ~theirs) if group.any()]
+    drawn = np.where(positive, 0.5 / max(1, positive.sum()), 0.0)
+    for group in groups:
+        drawn[group] = 0.5 / len(groups) / group.sum()
+    return np.asarray(drawn / drawn.sum())
 
 
-def class_weights(positive: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Return a weight for each radiograph, so that both classes count alike and the mean weight is 1."""
-    share = float(positive.mean())
-    return np.where(positive, 0.5 / share, 0.5 / (1 - share)).astype(np.float32, copy=False)
+def _batches(training: Radiographs, config: Config, prepare: Prepare) -> Any:
+    pictures = [prepare(greys) for greys in exposures(training.greys, config.exposures, seed=config.seed)]
+    truth = training.positive.astype(np.float32)[:, None]
+    drawn = Drawn(np.stack(pictures, axis=1), truth, shares(training))
+    return augmentation.dataset(drawn, batch_size=config.batch_size, seed=config.seed, strength=config.augmentation)
 
 
-def _batches(training: Radiographs, config: Config) -> Any:
-    labels, weights = training.positive.astype(np.float32), class_weights(training.positive)
-    return augmentation.dataset(
-        (both_views(training), np.tile(labels, 2)[:, None], np.tile(weights, 2)),
-        batch_size=config.batch_size,
-        seed=config.seed,
-        strength=config.augmentation,
-    )
-
-
-def _plain(validation: Radiographs, batch_size: int) -> Any:
+def _plain(prepared: NDArray[np.uint8], validation: Radiographs, batch_size: int) -> Any:
     labels = validation.positive.astype(np.float32)[:, None]
-    slices = (prepare(validation.greys), labels, class_weights(validation.positive))
-    return tf.data.Dataset.from_tensor_slices(slices).batch(batch_size)
+    # Only the classes weigh alike here: the negatives of one source are too few in one fold to choose an epoch by.
+    share = float(labels.mean())
+    weights = np.where(validation.positive, 0.5 / share, 0.5 / (1 - share)).astype(np.float32)
+    return tf.data.Dataset.from_tensor_slices((prepared, labels, weights)).batch(batch_size)
+
+
+def _falling(config: Config, *, steps: int) -> Any:
+    """Half a cosine over all epochs of `steps` batches, down to a fiftieth of the first rate (Loshchilov 2017)."""
+    return keras.optimizers.schedules.CosineDecay(config.learning_rate, config.epochs * steps, alpha=0.02)
 
 
 def _check(part: Radiographs, name: str) -> None:
@@ -117,19 +135,35 @@ def _check(part: Radiographs, name: str) -> None:
 class _BestEpoch(keras.callbacks.Callback):  # type: ignore[misc] # keras is untyped
     """Copies the weights of the lowest validation loss and stops when it has not fallen for `patience` epochs."""
 
-    def __init__(self, config: Config, on_epoch: OnEpoch | None) -> None:
+    def __init__(self, config: Config, on_epoch: OnEpoch | None, checkpoint: Checkpoint | None = None) -> None:
         super().__init__()
+        self._checkpoint = checkpoint
         self._config = config
         self._on_epoch = on_epoch
         self._loss = np.inf
         self.epoch = 0
         self.weights: list[NDArray[np.float32]] = []
+        self.history: dict[str, list[float]] = {}
+
+    def resume(self, model: keras.Model) -> int:
+        """Put the model back to the last epoch that was kept, and return its number; 0 where there is none of this config."""
+        kept = self._checkpoint.restore(model, asdict(self._config)) if self._checkpoint else None
+        if kept is None:
+            return 0
+        self.weights, state = kept
+        self._loss, self.epoch, self.history = state["loss"], state["best"], state["history"]
+        return int(state["epoch"])
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         if not self.weights or logs["val_loss"] < self._loss:
             self._loss, self.epoch = logs["val_loss"], epoch + 1
             # Copied: what get_weights returns may change with the next step.
             self.weights = [np.array(weights) for weights in self.model.get_weights()]
+        for name, value in logs.items():
+            self.history.setdefault(name, []).append(float(value))
+        if self._checkpoint:
+            state = {"epoch": epoch + 1, "best": self.epoch, "loss": float(self._loss), "history": self.history}
+            self._checkpoint.save(self.model, self.weights, asdict(self._config), state)
         if self._on_epoch:
             self._on_epoch(epoch + 1, self._config.epochs, {name: float(value) for name, value in logs.items()})
         if epoch + 1 - self.epoch >= self._config.patience:

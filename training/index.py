@@ -22,7 +22,7 @@ class DataUnusable(Exception):
 
 @dataclass(frozen=True)
 class Entry:
-    """One radiograph; `file` and `mask` are relative to the folder, `source` is empty where it is not stated."""
+    """One radiograph; `file` and `mask` are relative to the folder, `source` and `mask_by` empty where not stated."""
 
     file: str
     mask: str
@@ -30,6 +30,7 @@ class Entry:
     patient: str
     fold: int
     source: str
+    mask_by: str
 
     @property
     def positive(self) -> bool:
@@ -78,7 +79,8 @@ def _entry(folder: Path, path: Path, rows: dict[str, dict[str, str]]) -> Entry:
     if not fold.isdecimal() or int(fold) >= FOLDS:
         raise DataUnusable(f"{file} is in fold {fold!r}: folds are 0 to {FOLDS - 1}")
     mask_file = mask.relative_to(folder).as_posix()
-    return Entry(file, mask_file, path.parent.parent.name, patient, int(fold), row.get("source") or "")
+    source, mask_by = row.get("source") or "", row.get("mask_by") or ""
+    return Entry(file, mask_file, path.parent.parent.name, patient, int(fold), source, mask_by)
 
 
 def _metadata(path: Path) -> dict[str, dict[str, str]]:

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 from db.registry import Card
 from training import data
+from training.checkpoint import Checkpoint
+from training.data import Radiographs
 from training.evaluate import Evaluation, Scorer, evaluate
 from training.fit import Config, Fitted, OnEpoch, fit
 from training.index import DataUnusable, Entry, index
 from training.kept import CARD, WEIGHTS
 from worker.predictor import Decision
-from worker.radiograph import PREPROCESSING
 
 _HISTORY = "history.json"
 
@@ -46,9 +47,20 @@ def run(
     """Load, fit, evaluate on the test fold and describe; raises DataUnusable. `entries` limits the folder."""
     chosen = tuple(entries) if entries is not None else index(folder)
     radiographs = data.load(folder, chosen, on_image)
-    fitted = fit(radiographs, config, on_epoch)
+    return trained(radiographs, config, on_epoch=on_epoch)
+
+
+def trained(
+    radiographs: Radiographs,
+    config: Config,
+    *,
+    on_epoch: OnEpoch | None = None,
+    checkpoint: Checkpoint | None = None,
+) -> Run:
+    """Fit, evaluate on the test fold and describe; goes on after the last epoch in `checkpoint`."""
+    fitted = fit(radiographs, config, on_epoch, checkpoint)
     held_out = radiographs.folds(config.test_fold)
-    scorer = Scorer(fitted.weights, fitted.decision)
+    scorer = Scorer(fitted.weights, fitted.decision, preprocessing=config.preprocessing)
     evaluation = evaluate(held_out, scorer)
     card = describe(fitted, config, evaluation)
     return Run(card, fitted.weights, fitted, evaluation, scorer(held_out.greys), held_out.positive)
@@ -81,7 +93,7 @@ def describe(fitted: Fitted, config: Config, evaluation: Evaluation) -> Card:
     sha256 = hashlib.sha256(fitted.weights).hexdigest()
     return Card(
         version=f"cnn-{datetime.now(UTC):%Y.%m.%d}-{sha256[:8]}",
-        preprocessing=PREPROCESSING,
+        preprocessing=config.preprocessing,
         threshold=fitted.decision.threshold,
         calibration_slope=fitted.decision.slope,
         calibration_intercept=fitted.decision.intercept,

@@ -14,6 +14,7 @@ from db.queue import Claim, Claimed, Failure, Fenced, Finding
 from db.tables import Lane
 from settings import Settings
 from worker.decoders import Decoded, Decoders, DecodersUnusable
+from worker.drift import Inputs
 from worker.examination import examine, failure
 from worker.judge import Judge
 from worker.models import Models
@@ -45,6 +46,7 @@ class Line:
         self._worker = worker
         self._turns = Turns()
         self.pace = Pace()
+        self.inputs = Inputs()
         self._judge = Judge(models, batch_size=settings.batch_size, longest_seconds=settings.lease_seconds)
         self.hangs = self._judge.hangs
         self.problem: str | None = None
@@ -131,6 +133,10 @@ class Line:
             self._hold_on(claim)  # loading takes its time
         for version, images in readable.items():
             found, unanswered = examine(self._models, self._judge, version, images)
+            numbered = {finding.image.id for finding in found if finding.raw_probability is not None}
+            for image, decoded in images:
+                if image.id in numbered:
+                    self.inputs.add(image.batch_id, decoded.grey)
             findings += found
             failures += unanswered
         return findings, failures

@@ -10,7 +10,7 @@ from db.database import Database
 from db.tables import Model
 from worker.predictor import Decision, ModelUnusable, Predictor
 
-_KEPT = 2  # the champion, and the one that older batches are pinned to
+_KEPT = 3  # the champion, the one that older batches are pinned to, the one that is to be champion
 _TRY_AGAIN_SECONDS = 10
 
 

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from db.tables import Label
 from worker import cnn
-from worker.radiograph import PREPROCESSING, SIZE, Grey, prepare
+from worker.preparation import Maps, PreparationUnknown, preparation
+from worker.radiograph import SIZE, Grey
 
 
 class ModelUnusable(Exception):
@@ -52,8 +53,10 @@ class Predictor:
     """One model version, loaded and warmed up."""
 
     def __init__(self, weights: bytes, decision: Decision, *, preprocessing: str, batch_size: int) -> None:
-        if preprocessing != PREPROCESSING:
-            raise ModelUnusable(f"the model was trained on {preprocessing}, this worker prepares {PREPROCESSING}")
+        try:
+            self._prepare = preparation(preprocessing, batch_size=batch_size)
+        except PreparationUnknown as error:
+            raise ModelUnusable(f"the model was trained on {error}") from error
         model = cnn.build()
         try:
             cnn.load_weights(model, weights)
@@ -65,12 +68,12 @@ class Predictor:
         for shape in self._shapes:
             self._forward(np.zeros((shape, SIZE, SIZE, 1), np.uint8))
 
-    def predict(self, greys: Sequence[Grey]) -> list[Prediction]:
-        """Return one Prediction per radiograph, in order."""
+    def predict(self, greys: Sequence[Grey], *, maps: Maps | None = None) -> list[Prediction]:
+        """Return one Prediction per radiograph, in order; `maps` replaces what the segmenter would find, for probes."""
         if not greys:
             return []
-        largest = self._shapes[-1]
-        parts = [self._padded(greys[start : start + largest]) for start in range(0, len(greys), largest)]
+        chunks = [slice(start, start + self._shapes[-1]) for start in range(0, len(greys), self._shapes[-1])]
+        parts = [self._padded(greys[chunk], None if maps is None else maps[chunk]) for chunk in chunks]
         return self._decided(np.concatenate(parts))
 
     def decide(self, raw: float) -> Prediction:
@@ -83,11 +86,10 @@ class Predictor:
             for value, probability in zip(raw, self._decision.calibrate(raw), strict=True)
         ]
 
-    def _padded(self, greys: Sequence[Grey]) -> NDArray[np.float64]:
+    def _padded(self, greys: Sequence[Grey], maps: Maps | None) -> NDArray[np.float64]:
         shape = next(shape for shape in self._shapes if shape >= len(greys))
         batch = np.zeros((shape, SIZE, SIZE, 1), np.uint8)
-        for row, grey in zip(batch, greys, strict=False):
-            row[:] = prepare(grey)
+        batch[: len(greys)] = self._prepare(greys, maps)
         return self._forward(batch)[: len(greys)]
 
 

@@ -28,10 +28,11 @@ from worker.decoders import Decoders
 from worker.posts import Posts
 from worker.schedule import Clockwork
 from worker.sweeper import Sweeper
-from worker.tickets import SCHEDULE_QUEUE, WORK, Tickets, celery_app
+from worker.tickets import SCHEDULE_QUEUE, SUCCESSION, WORK, Tickets, celery_app
 
 if TYPE_CHECKING:
     from worker.line import Line
+    from worker.succession import Succession
 
 log = logging.getLogger(__name__)
 
@@ -55,11 +56,14 @@ def run(settings: Settings) -> None:
         device_name = device.prepare()
         from worker.line import Line  # noqa: PLC0415 - loads TensorFlow, which the device must precede
         from worker.models import Models  # noqa: PLC0415
+        from worker.succession import Succession  # noqa: PLC0415
 
         models = Models(database, blobs, batch_size=settings.batch_size)
         line = Line(database, blobs, models, decoders, settings, worker=name)
         stopping = threading.Event()
         _register_work(app, line.work, stopping)
+        succession = Succession(database, models, worker=name)
+        app.task(name=SUCCESSION)(succession.look_again)
         champion = database.patiently(lambda: _prepare(database, line))
         tickets = Tickets(app, batch_size=settings.batch_size)
         sweeper = Sweeper(
@@ -71,6 +75,7 @@ def run(settings: Settings) -> None:
             problem=lambda: line.problem,
             hangs=line.hangs,
             pace=line.pace,
+            also=lambda: _also(succession, line, database),
         )
         sweeper.start()
         log.info("worker %s is ready: %s", name, line.problem or champion)
@@ -83,6 +88,12 @@ def run(settings: Settings) -> None:
             sweeper.join()
             with contextlib.suppress(DBAPIError), database.write() as session:
                 heartbeats.leave(session, name)  # without it, the row only grows old
+
+
+def _also(succession: "Succession", line: "Line", database: Database) -> None:
+    """What else a sweep does."""
+    succession.look_again()
+    line.inputs.write(database)
 
 
 def _heed_early_signals() -> None:
@@ -104,7 +115,7 @@ def _heed_early_signals() -> None:
 def beat(settings: Settings) -> None:
     """Send the scheduled tasks at their times, until SIGTERM."""
     app = celery_app(settings)
-    app.conf.beat_schedule = schedule.ENTRIES
+    app.conf.beat_schedule = schedule.entries(settings)
     app.Beat(schedule=str(settings.home / "beat"), loglevel="INFO").run()
 
 

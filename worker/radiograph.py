@@ -105,7 +105,7 @@ def _decode_with_pillow(data: bytes) -> Grey:
             # JPEG can be decoded at a half, a quarter or an eighth, still twice as large as is needed.
             image.draft("L", (2 * SIZE, 2 * SIZE))
             orientation = image.getexif().get(_ORIENTATION, 1)
-            return _upright(_shrink(_to_grey(image)), orientation)
+            return _shrink(_upright(_to_grey(image), orientation))
     except Image.DecompressionBombError as error:
         raise ImageRejected("too_large", f"more than {MAX_PIXELS // 1_000_000} megapixels") from error
     except OSError as error:
@@ -143,9 +143,10 @@ def _shrink(image: Image.Image) -> Grey:
     return np.asarray(image.resize((SIZE, SIZE), Image.Resampling.BILINEAR, reducing_gap=2.0))
 
 
-def _upright(grey: Grey, orientation: int) -> Grey:
+def _upright(image: Image.Image, orientation: int) -> Image.Image:
+    """Turned before it is shrunk, so that every orientation gives the same pixels."""
     if orientation == 1:
-        return grey
-    image = Image.fromarray(grey)
-    image.getexif()[_ORIENTATION] = orientation
-    return np.asarray(ImageOps.exif_transpose(image))
+        return image
+    turned = Image.fromarray(np.asarray(image))
+    turned.getexif()[_ORIENTATION] = orientation
+    return ImageOps.exif_transpose(turned)

@@ -2,7 +2,7 @@
 
 import logging
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from celery import Celery
 from celery.schedules import crontab
@@ -12,7 +12,8 @@ from db.blobs import Blobs
 from db.database import Database
 from db.heads import Heads, HeadUnusable, hashes, vouch
 from db.retention import Keep
-from worker.tickets import SCHEDULE_QUEUE
+from settings import Settings
+from worker.tickets import RETRAIN, RETRAINING_QUEUE, SCHEDULE_QUEUE
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,14 @@ ENTRIES: Final = {
         "options": {"queue": SCHEDULE_QUEUE},
     },
 }
+
+
+def entries(settings: Settings) -> dict[str, Any]:
+    """Return what beat sends: the standing tasks, and a retraining run where its times are set."""
+    if not settings.retrain_cron:
+        return dict(ENTRIES)
+    times = crontab.from_string(settings.retrain_cron)
+    return ENTRIES | {"retrain": {"task": RETRAIN, "schedule": times, "options": {"queue": RETRAINING_QUEUE}}}
 
 
 @dataclass(frozen=True)

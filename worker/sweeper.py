@@ -48,6 +48,7 @@ class Sweeper(threading.Thread):
         problem: Callable[[], str | None],
         hangs: Callable[[], bool],
         pace: Pace,
+        also: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(name="sweeper", daemon=True)
         self._database = database
@@ -58,6 +59,7 @@ class Sweeper(threading.Thread):
         self._problem = problem
         self._hangs = hangs
         self._pace = pace
+        self._also = also
         self._stopped = threading.Event()
 
     def run(self) -> None:
@@ -75,6 +77,7 @@ class Sweeper(threading.Thread):
                         images_per_second=self._pace.images_per_second(),
                     )
                 sweep(self._database, self._tickets, worker=self._worker)
+                self._also()
             except DBAPIError as error:
                 log.warning("the database is away: %s", type(error.orig).__name__)
             except Exception:

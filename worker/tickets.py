@@ -14,7 +14,12 @@ from settings import Settings
 log = logging.getLogger(__name__)
 
 WORK = "cxr.work"
+SUCCESSION = "cxr.succession"
 SCHEDULE_QUEUE = "schedule"
+
+RETRAIN = "cxr.retrain"
+TRAIN = "cxr.train"
+RETRAINING_QUEUE = "retraining"
 
 # A worker that takes a ticket works until its lane is empty, so more would only be answered with "nothing left".
 _MOST = 64
@@ -40,7 +45,7 @@ def celery_app(settings: Settings) -> Celery:
         broker_connection_retry_on_startup=True,
         broker_transport_options=_transport(settings.redis_url),
         enable_utc=True,
-        task_queues=[_queue(name) for name in (*Lane, SCHEDULE_QUEUE)],
+        task_queues=[_queue(name) for name in (*Lane, SCHEDULE_QUEUE, RETRAINING_QUEUE)],
         task_ignore_result=True,
         worker_cancel_long_running_tasks_on_connection_loss=False,  # threads cannot be, and Celery raises over it
         worker_hijack_root_logger=False,
@@ -87,13 +92,26 @@ class Tickets:
             return
         self._publish(lane, wanted - present)
 
+    def ring_succession(self) -> None:
+        """Tell a worker at once that a version waits to become champion; the sweeps look for it too."""
+        self._send(SUCCESSION, SCHEDULE_QUEUE)
+
+    def ring_trainer(self) -> None:
+        """Tell the trainer that a run waits; it looks by itself too."""
+        self._send(TRAIN, RETRAINING_QUEUE)
+
     def _wanted(self, images: int) -> int:
         return min(-(-images // self._batch_size), _MOST)
 
     def _publish(self, lane: Lane, number: int) -> None:
         for _ in range(number):
-            try:
-                self._app.send_task(WORK, queue=lane, retry=False)
-            except (OperationalError, redis.RedisError, OSError) as error:
-                log.warning("no ticket for %s, the sweeper will ring: %s", lane, type(error).__name__)
+            if not self._send(WORK, lane):
                 return
+
+    def _send(self, task: str, queue: str) -> bool:
+        try:
+            self._app.send_task(task, queue=queue, retry=False)
+        except (OperationalError, redis.RedisError, OSError) as error:
+            log.warning("no ticket for %s, the sweeper will ring: %s", queue, type(error).__name__)
+            return False
+        return True

@@ -2,7 +2,21 @@
 
 from alembic import context
 
-from db import chains, heartbeats, idempotency, keys, labels, retention, sign_ins, slots, tenants  # noqa: F401 - their tables
+from db import (  # noqa: F401 - their tables
+    chains,
+    drift,
+    heartbeats,
+    idempotency,
+    keys,
+    labels,
+    promotions,
+    retention,
+    retraining,
+    shadows,
+    sign_ins,
+    slots,
+    tenants,
+)
 from db.tables import Table
 
 context.configure(connection=context.config.attributes["connection"], target_metadata=Table.metadata)

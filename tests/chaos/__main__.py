@@ -5,21 +5,24 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from tests.chaos import plain, report, runs
+from tests.chaos import apart, report
+from tests.chaos.apart import PLAIN, Job
 from tests.chaos.catalogue import FAULTS, POSTGRESQL, SQLITE, TIERS, shares
 from tests.chaos.runs import Outcome
 from tests.project import ROOT
 
 _KEPT = ROOT / ".chaos"
 _SEED = 7
-_OFF_PATIENCE_SECONDS = 25
+_AT_ONCE = 2
 # What is switched off, under which fault, how often in CI and in full.
 _OFF = {
     "sweeper": ("worker-kill", SQLITE, 10, 50),
@@ -27,22 +30,26 @@ _OFF = {
     "lease": ("worker-kill", SQLITE, 5, 20),
     "fence": ("worker-stop", POSTGRESQL, 4, 20),
     "fsync": ("power-cut", SQLITE, 2, 10),
-    "plain": ("plain", SQLITE, 30, 150),
+    "plain": (PLAIN, SQLITE, 30, 150),
 }
-_HISTORIES = {"middle": (500, 30), "full": (5000, 50)}
+_HISTORIES = {"short": (200, 30), "middle": (500, 30), "full": (5000, 50)}
 _console = Console(soft_wrap=True)
 
 
 def main() -> None:
     given = _arguments()
-    if given.fault:
-        outcomes = list(_runs(given.fault, shares(given.fault, given.tier, given.times), given.seed))
-        sys.exit(not all(outcome.holds for outcome in outcomes))
-    start = time.monotonic()
-    tier, seed = given.tier, given.seed
-    outcomes = [one for name in FAULTS for one in _runs(name, shares(name, tier), seed, keep=tier)]
-    off = [(name, _switched_off(name, tier, seed)) for name in _OFF]
-    histories = _machine(tier)
+    tier, seed, start = given.tier, given.seed, time.monotonic()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=_console, transient=True) as bars, ThreadPoolExecutor(given.at_once) as pool:
+        if given.fault:
+            jobs = [Job(given.fault, *share, seed) for share in shares(given.fault, tier, given.times)]
+            sys.exit(not all(outcome.holds for _, outcome in _finished(_begin(jobs, pool, bars))))
+        histories = pool.submit(_histories, tier)
+        broken = _begin([Job(name, *share, seed) for name in FAULTS for share in shares(name, tier)], pool, bars, tier)
+        crippled = _begin([_crippled(name, tier, seed) for name in _OFF], pool, bars, tier)
+        outcomes = [outcome for _, outcome in _finished(broken)]
+        off = [(job.off, outcome) for job, outcome in _finished(crippled)]
+        words = histories.result()
     failed = [one for one in outcomes if not one.holds or (tier == "full" and one.late)]
     blind = [name for name, one in off if not _noticed(name, one)]
     total = sum(one.times for one in outcomes)
@@ -53,7 +60,7 @@ def main() -> None:
         f"{(time.monotonic() - start) / 60:.0f} min"
     )
     if tier == "full" or given.report:
-        report.write(outcomes, off, histories, tier=tier, seed=seed)
+        report.write(outcomes, off, words, tier=tier, seed=seed)
         _console.print(f"written: {report.DOCUMENT.relative_to(ROOT)}")
     sys.exit(bool(failed or blind))
 
@@ -64,49 +71,56 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--times", type=int)
     parser.add_argument("--seed", type=int, default=_SEED)
     parser.add_argument("--tier", choices=TIERS, default="full")
+    parser.add_argument("--at-once", type=int, default=_AT_ONCE, help="runs side by side")
     parser.add_argument("--report", action="store_true", help="write docs/reliability.md, as the full tier does")
     return parser.parse_args()
 
 
-def _runs(name: str, on: Sequence[tuple[str, int]], seed: int, *, keep: str = "") -> Iterator[Outcome]:
-    """One run on each of the databases."""
-    for database, share in on:
-        if FAULTS[name].small_disk and not runs.can_have_a_small_disk():
-            _console.print(f"{name} is skipped: this machine lets us mount no small disk", style="yellow")
-            continue
-        outcome = _kept(keep, f"{name}-{database}", share, seed)
-        if outcome is None:
-            with _bar(f"{name} on {database}", share) as (progress, task):
-                outcome = runs.run(
-                    name, database, share, seed, injected=lambda done: progress.update(task, completed=done)
-                )
-            _keep(keep, f"{name}-{database}", outcome)
-        _console.print(report.line(outcome), style=None if outcome.holds else "red", highlight=False)
-        for problem in outcome.problems:
-            _console.print(f"    {problem}", style="red", highlight=False)
-        if outcome.late:
-            _console.print(f"    {outcome.late}", style="yellow", highlight=False)
-        if not outcome.holds:
-            _console.print(f"    again: make chaos FAULT={name} N={sum(times for _, times in on)} SEED={seed}")
-        yield outcome
-
-
-def _switched_off(name: str, tier: str, seed: int) -> Outcome:
+def _crippled(name: str, tier: str, seed: int) -> Job:
     fault, database, *times = _OFF[name]
-    share = times[tier == "full"]
-    outcome = _kept(tier, f"off-{name}", share, seed)
+    return Job(fault, database, times[tier == "full"], seed, off=name)
+
+
+def _begin(
+    jobs: Sequence[Job], pool: ThreadPoolExecutor, bars: Progress, tier: str = ""
+) -> list[tuple[Job, Future[Outcome]]]:
+    """Hand the jobs to the pool, but for what this machine cannot do."""
+    begun = []
+    for job in jobs:
+        if job.possible:
+            begun.append((job, pool.submit(_outcome, job, bars, tier)))
+        else:
+            _console.print(f"{job.name} is skipped: this machine lets us mount no small disk", style="yellow")
+    return begun
+
+
+def _finished(begun: Sequence[tuple[Job, Future[Outcome]]]) -> list[tuple[Job, Outcome]]:
+    return [(job, future.result()) for job, future in begun]
+
+
+def _outcome(job: Job, bars: Progress, tier: str) -> Outcome:
+    """Run the job, unless that was done, and say what it showed."""
+    outcome = _kept(job, tier)
     if outcome is None:
-        with _bar(f"without {name}", share) as (progress, task):
-            if name == "plain":
-                outcome = plain.run(share, seed)
-            else:
-                outcome = runs.run(
-                    fault, database, share, seed, off=name, patience_seconds=_OFF_PATIENCE_SECONDS,
-                    injected=lambda done: progress.update(task, completed=done),
-                )  # fmt: skip
-        _keep(tier, f"off-{name}", outcome)
-    _console.print(f"switched off, {name}: {report.line(outcome)}", highlight=False)
+        bar = bars.add_task(job.name, total=job.times)
+        outcome = apart.run(job, partial(_advance, bars, bar))
+        bars.remove_task(bar)
+        _keep(job, outcome, tier)
+    if job.off:
+        _console.print(f"switched off, {job.off}: {report.line(outcome)}", highlight=False)
+        return outcome
+    _console.print(report.line(outcome), style=None if outcome.holds else "red", highlight=False)
+    for problem in outcome.problems:
+        _console.print(f"    {problem}", style="red", highlight=False)
+    if outcome.late:
+        _console.print(f"    {outcome.late}", style="yellow", highlight=False)
+    if tier and not outcome.holds:
+        _console.print(f"    again: make chaos FAULT={job.fault} SEED={job.seed} TIER={tier}")
     return outcome
+
+
+def _advance(bars: Progress, bar: TaskID, number: int) -> None:
+    bars.update(bar, completed=number)
 
 
 def _noticed(name: str, one: Outcome) -> bool:
@@ -114,16 +128,19 @@ def _noticed(name: str, one: Outcome) -> bool:
     return bool(one.lost or one.duplicated) or (name == "ring" and bool(one.late))
 
 
-def _machine(tier: str) -> str:
+def _histories(tier: str) -> str:
     """Play the queue against its model, and return what was played."""
-    if tier not in _HISTORIES:
-        return ""
     histories, steps = _HISTORIES[tier]
     words = f"{histories:,} histories of up to {steps} steps on SQLite, {histories // 10:,} on PostgreSQL"
-    marker = _KEPT / tier / f"machine-{_commit()}"
+    marker = _KEPT / tier / f"histories-{_commit()}"
     if not marker.exists() or _changed():
         command = [sys.executable, "-m", "pytest", "-q", "tests/test_machine.py"]
-        subprocess.run(["env", f"HISTORIES={histories}", f"STEPS={steps}", *command], check=True, cwd=ROOT)
+        done = subprocess.run(
+            ["env", f"HISTORIES={histories}", f"STEPS={steps}", *command], check=False, capture_output=True, cwd=ROOT
+        )
+        if done.returncode:
+            _console.print(done.stdout.decode(), style="red", markup=False, highlight=False)
+            raise RuntimeError("the queue is not what its model says")
         marker.parent.mkdir(parents=True, exist_ok=True)
         marker.touch()
     sentence = "after every step the counts, the states, the leases and the strikes were those of the model."
@@ -131,40 +148,24 @@ def _machine(tier: str) -> str:
     return f"{words} (submit, claim, finish, give back, die, cancel, retry, expire, purge): {sentence}"
 
 
-class _bar:  # noqa: N801 - reads as the function that it replaces
-    """A progress bar on a terminal; nothing in a log."""
-
-    def __init__(self, words: str, total: int) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        self._progress = Progress(*columns, console=_console, transient=True)
-        self._task = self._progress.add_task(words, total=total)
-
-    def __enter__(self) -> tuple[Progress, TaskID]:
-        self._progress.start()
-        return self._progress, self._task
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
+def _path(job: Job, tier: str) -> Path:
+    return _KEPT / tier / f"{job.name}.json"
 
 
-def _path(tier: str, name: str) -> Path:
-    return _KEPT / tier / f"{name}.json"
-
-
-def _kept(tier: str, name: str, times: int, seed: int) -> Outcome | None:
+def _kept(job: Job, tier: str) -> Outcome | None:
     """What an earlier run at this commit showed."""
-    path = _path(tier, name)
+    path = _path(job, tier)
     if not tier or not path.exists() or _changed():
         return None
     told = json.loads(path.read_text())
-    if told.pop("commit") != _commit() or (told["times"], told["seed"]) != (times, seed):
+    if told.pop("commit") != _commit() or (told["times"], told["seed"]) != (job.times, job.seed):
         return None
     return Outcome(**told)
 
 
-def _keep(tier: str, name: str, outcome: Outcome) -> None:
+def _keep(job: Job, outcome: Outcome, tier: str) -> None:
     if tier:
-        path = _path(tier, name)
+        path = _path(job, tier)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(asdict(outcome) | {"commit": _commit()}))
 

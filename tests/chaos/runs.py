@@ -1,16 +1,13 @@
 """One run of one fault on one database: start, load, inject again and again, settle, check."""
 
-import json
-import os
 import random
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests import postgres
@@ -22,7 +19,7 @@ from tests.chaos.scene import Scene
 from tests.service import until
 
 _SMALL_DISK_MB = 48
-_INSIDE = "CHAOS_SMALL_DISK"
+_OFF_PATIENCE_SECONDS = 25
 
 
 @dataclass(frozen=True)
@@ -60,13 +57,10 @@ def run(
     seed: int,
     *,
     off: str = "",
-    patience_seconds: float | None = None,
     injected: Callable[[int], object] = lambda _: None,
 ) -> Outcome:
     """Run it; `off` switches off a part of the promise. `injected` hears of every injection."""
     fault = FAULTS[name]
-    if fault.small_disk and _INSIDE not in os.environ:
-        return _on_small_disk(name, times, seed)
     start = time.monotonic()
     make = field.Make(**vars(fault.make) | {"off": off})
     with (
@@ -75,7 +69,7 @@ def run(
         field.running(home, logs, make, server) as system,
     ):
         scene, history = _inject(system, fault, times, seed, injected)
-        settled = system.settle(patience_seconds or fault.patience_seconds)
+        settled = system.settle(_OFF_PATIENCE_SECONDS if off else fault.patience_seconds)
         fault.after(scene)
         verdict = checker.check(
             system.database,
@@ -141,24 +135,3 @@ def _server(database: str, fault: Fault, home: Path) -> Iterator[postgres.Server
         environment["LD_PRELOAD"] = shutil.copy(environment["LD_PRELOAD"], str(home.parent))
     with postgres.own(environment) as server:
         yield server
-
-
-def can_have_a_small_disk() -> bool:
-    """Whether this machine lets us mount one where nobody else sees it: as root, or in a name space of our own."""
-    return not subprocess.run([*_alone(), "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True).returncode  # noqa: PLW1510
-
-
-def _alone() -> list[str]:
-    return ["unshare", "--mount"] if os.getuid() == 0 else ["unshare", "--mount", "--map-root-user"]
-
-
-def _on_small_disk(name: str, times: int, seed: int) -> Outcome:
-    program = f"import json; from tests.chaos import runs; print(json.dumps(runs.told({name!r}, {times}, {seed})))"
-    done = subprocess.run(
-        [*_alone(), sys.executable, "-c", program], check=True, stdout=subprocess.PIPE, env=os.environ | {_INSIDE: "1"}
-    )
-    return Outcome(**json.loads(done.stdout.splitlines()[-1]))
-
-
-def told(name: str, times: int, seed: int) -> dict[str, object]:
-    return asdict(run(name, SQLITE, times, seed))

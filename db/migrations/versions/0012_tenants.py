@@ -10,8 +10,8 @@ from alembic.operations.base import BatchOperations
 
 from db.tenancy import wall
 
-revision = "0009"
-down_revision = "0008"
+revision = "0012"
+down_revision = "0011"
 branch_labels = None
 depends_on = None
 

@@ -1,0 +1,199 @@
+"""Model versions: what they are, what the gate says of them, who becomes champion, and the way back."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Annotated, Any
+
+from apiflask import APIBlueprint
+from flask import current_app
+from pydantic import BaseModel, Field, StringConstraints
+from sqlalchemy.orm import Session
+
+from api.access import needs
+from api.problems import Problem
+from api.wiring import parts, who
+from db import promotions, registry, shadows
+from db.keys import Scope
+from db.promotions import Promotion, PromotionState, Verdict
+from db.shadows import ShadowReport
+from db.tables import Label, Model
+
+blueprint = APIBlueprint("models", __name__, url_prefix="/v1/models", tag="Models")
+
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
+
+
+class Approval(BaseModel, extra="forbid"):
+    """A promotion needs a person and a reason; both stand in the audit."""
+
+    who: Text = Field(description="Who answers for it")
+    reason: Text
+
+
+class FindingAnswer(BaseModel):
+    rule: str
+    passed: bool
+    measured: float | None
+    bound: float | None
+    words: str
+
+
+class VerdictAnswer(BaseModel):
+    """What the gate found."""
+
+    passed: bool
+    champion: str = Field(description="Against which version")
+    fold_fingerprint: str = Field(description="On which frozen fold")
+    findings: list[FindingAnswer]
+    created_at: datetime
+
+    @classmethod
+    def of(cls, verdict: Verdict) -> "VerdictAnswer":
+        return cls(**{name: getattr(verdict, name) for name in cls.model_fields})
+
+
+class PromotionAnswer(BaseModel):
+    id: int
+    version: str
+    previous: str
+    rollback: bool
+    who: str
+    reason: str
+    state: PromotionState = Field(description="Pending until a worker has tried the version")
+    problem: str | None = Field(description="Why no worker could use it; the old champion stayed")
+    asked_at: datetime
+    settled_at: datetime | None
+
+    @classmethod
+    def of(cls, promotion: Promotion) -> "PromotionAnswer":
+        return cls(**{name: getattr(promotion, name) for name in cls.model_fields})
+
+
+class ModelAnswer(BaseModel):
+    version: str
+    aliases: list[str] = Field(description="`champion` answers new batches; `challenger` is the newest candidate")
+    weights_sha256: str
+    preprocessing: str
+    threshold: float
+    data_fingerprint: str
+    registered_at: datetime
+    auroc: float | None = Field(description="On the fold held out from its own training")
+    verdict: VerdictAnswer | None = Field(description="The newest one of the gate")
+
+    @classmethod
+    def of(cls, session: Session, model: Model, aliases: dict[str, list[str]]) -> "ModelAnswer":
+        own = {name: getattr(model, name) for name in cls.model_fields if hasattr(model, name)}
+        verdict = promotions.verdict(session, model.version)
+        return cls(
+            **own,
+            aliases=aliases.get(model.version, []),
+            auroc=model.metrics.get("auroc"),
+            verdict=VerdictAnswer.of(verdict) if verdict else None,
+        )
+
+
+class ModelList(BaseModel):
+    data: list[ModelAnswer]
+    promotion: PromotionAnswer | None = Field(description="The last change of champion that was asked for")
+
+
+class Flip(BaseModel):
+    site: str
+    source: str
+    before: Label
+    after: Label
+    images: int
+
+
+class ShadowAnswer(BaseModel):
+    """What it would have said of the last images of patients; none of it is a result."""
+
+    images: int
+    unreadable: int
+    flips: list[Flip]
+    created_at: datetime
+
+    @classmethod
+    def of(cls, report: ShadowReport) -> "ShadowAnswer":
+        return cls(**{name: getattr(report, name) for name in cls.model_fields})
+
+
+class ModelWhole(ModelAnswer):
+    shadow: ShadowAnswer | None
+    config: dict[str, Any]
+    metrics: dict[str, Any]
+
+
+@blueprint.get("")
+@needs(Scope.READ)
+@blueprint.output(ModelList)
+@blueprint.doc(summary="The registered versions, newest first")
+def index() -> ModelList:
+    with parts().database.read() as session:
+        aliases, last = registry.aliases(session), promotions.latest(session)
+        found = [ModelAnswer.of(session, model, aliases) for model in registry.newest(session)]
+        return ModelList(data=found, promotion=PromotionAnswer.of(last) if last else None)
+
+
+@blueprint.get("/<version>")
+@needs(Scope.READ)
+@blueprint.output(ModelWhole)
+@blueprint.doc(summary="One version with its configuration and figures", responses=[404])
+def one(version: str) -> ModelWhole:
+    with refusing(), parts().database.read() as session:
+        model = registry.find(session, version if version.isprintable() else "")
+        answer = ModelAnswer.of(session, model, registry.aliases(session))
+        seen = shadows.report(session, version)
+        shadow = ShadowAnswer.of(seen) if seen else None
+        return ModelWhole(**dict(answer), shadow=shadow, config=model.config, metrics=model.metrics)
+
+
+@blueprint.post("/<version>/promote")
+@needs(Scope.ADMIN)
+@blueprint.input(Approval, arg_name="approval")
+@blueprint.output(PromotionAnswer)
+@blueprint.doc(summary="Let it become champion, once a worker has tried it", responses=[404, 409, 422])
+def promote(version: str, approval: Approval) -> PromotionAnswer:
+    own = parts()
+    with refusing(), own.system.write() as session:
+        found = promotions.ask(session, version, who=approval.who, reason=approval.reason, actor=who())
+        answer = PromotionAnswer.of(found)
+    own.tickets.ring_succession()
+    current_app.logger.info("%s is to become champion", version)
+    return answer
+
+
+@blueprint.post("/<version>/rollback")
+@needs(Scope.ADMIN)
+@blueprint.input(Approval, arg_name="approval")
+@blueprint.output(PromotionAnswer)
+@blueprint.doc(summary="Make the one champion again that this champion replaced, at once", responses=[404, 409])
+def rollback(version: str, approval: Approval) -> PromotionAnswer:
+    with refusing(), parts().system.write() as session:
+        registry.find(session, version)
+        found = promotions.roll_back(session, version, who=approval.who, reason=approval.reason, actor=who())
+        answer = PromotionAnswer.of(found)
+    current_app.logger.info("rolled back from %s to %s", version, answer.version)
+    return answer
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """What the registry refuses, as problems."""
+    try:
+        yield
+    except registry.VersionUnknown as error:
+        raise Problem(404, "model_unknown", "There is no model of this version; GET /v1/models lists them.") from error
+    except promotions.AlreadyChampion as error:
+        raise Problem(409, "already_champion", "This version is the champion.") from error
+    except promotions.PromotionPending as error:
+        words = "A promotion waits for a worker to try it; GET /v1/models shows it."
+        raise Problem(409, "promotion_pending", words, retryable=True) from error
+    except promotions.NothingToRollBack as error:
+        raise Problem(409, "nothing_to_roll_back", f"{error}.") from error
+    except promotions.NotJudged as error:
+        raise Problem(422, "not_judged", f"Evaluate first: {error}.") from error
+    except promotions.GateRefused as error:
+        words = f"The gate refuses this version: {error}."
+        raise Problem(422, "gate_refused", words, findings=error.findings) from error

@@ -1,0 +1,211 @@
+"""Promotion and rollback: by the gate's verdict on this champion and this data, with a name and a reason, audited."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from db import batches, promotions, proof, registry
+from db.batches import Item
+from db.blobs import Blobs
+from db.chains import AuditRow
+from db.database import Database
+from db.promotions import Finding, Promotion
+from db.tables import Lane
+from tests.service import CARD
+from tests.uploading import Api
+
+GOOD = Finding("probe_border_only", passed=True, measured=0.55, bound=0.65, words="border only 0.550")
+BAD = Finding("probe_lungs_blanked", passed=False, measured=0.8, bound=0.65, words="lungs blanked 0.800")
+BY = {"who": "Dr B", "reason": "better within sources"}
+
+
+def registered(database: Database, blobs: Blobs, *versions: str) -> None:
+    with database.write() as session:
+        for version in versions:
+            card = registry.Card(**vars(CARD) | {"version": version})
+            registry.register(session, blobs, card, version.encode(), actor="test")
+
+
+def judged(database: Database, version: str, *findings: Finding, fold: str = "fold") -> None:
+    with database.write() as session:
+        promotions.record(
+            session, version, findings or (GOOD,), fold_fingerprint=fold, golden=[0.5], reference={}, actor="test"
+        )
+
+
+def promoted(database: Database, version: str) -> None:
+    """As a worker settles it."""
+    with database.write() as session:
+        asked = promotions.ask(session, version, **BY, actor="test")
+        assert promotions.settle(session, asked.id, problem=None, worker="w1")
+
+
+def champion_of(database: Database) -> str:
+    with database.read() as session:
+        return registry.champion(session).version
+
+
+@pytest.mark.usefixtures("champion")
+def test_a_version_that_passed_becomes_champion_once_a_worker_has_tried_it(database: Database, blobs: Blobs) -> None:
+    registered(database, blobs, "b")
+    judged(database, "b")
+    with database.write() as session:
+        asked = promotions.ask(session, "b", **BY, actor="test")
+    assert champion_of(database) == CARD.version
+    with database.write() as session:
+        assert promotions.settle(session, asked.id, problem=None, worker="w1")
+        assert not promotions.settle(session, asked.id, problem="too late", worker="w2")
+    assert champion_of(database) == "b"
+
+
+@pytest.mark.usefixtures("champion")
+def test_a_version_that_no_worker_can_use_leaves_the_old_champion(database: Database, blobs: Blobs) -> None:
+    registered(database, blobs, "b")
+    judged(database, "b")
+    with database.write() as session:
+        asked = promotions.ask(session, "b", **BY, actor="test")
+    with database.write() as session:
+        promotions.settle(session, asked.id, problem="damaged", worker="w1")
+    assert champion_of(database) == CARD.version
+    with database.read() as session:
+        last = promotions.latest(session)
+        assert last
+        assert (last.state, last.problem) == ("refused", "damaged")
+
+
+@pytest.mark.usefixtures("champion")
+def test_only_a_verdict_on_this_champion_and_this_data_counts(database: Database, blobs: Blobs) -> None:
+    registered(database, blobs, "b", "c")
+
+    def refused(version: str, kind: type[Exception], words: str) -> None:
+        with pytest.raises(kind, match=words), database.write() as session:
+            promotions.ask(session, version, **BY, actor="test")
+
+    refused("b", promotions.NotJudged, "no verdict")
+    judged(database, "b", GOOD, BAD)
+    refused("b", promotions.GateRefused, "lungs blanked 0.800")
+    judged(database, "b")
+    judged(database, "c", fold="other")
+    refused("b", promotions.NotJudged, "another frozen fold")
+    promoted(database, "c")
+    judged(database, "c", fold="other")
+    refused("c", promotions.AlreadyChampion, "c")
+    refused("b", promotions.NotJudged, "the champion now")
+    assert champion_of(database) == "c"
+
+
+@pytest.mark.usefixtures("champion")
+def test_one_call_rolls_back_and_the_way_back_ends_at_the_first(database: Database, blobs: Blobs) -> None:
+    registered(database, blobs, "b", "c")
+    for version in ("b", "c"):
+        judged(database, version)
+        promoted(database, version)
+    for before, after in (("c", "b"), ("b", CARD.version)):
+        with database.write() as session:
+            promotions.roll_back(session, before, **BY, actor="test")
+        assert champion_of(database) == after
+    for version in (CARD.version, "c"):
+        with pytest.raises(promotions.NothingToRollBack), database.write() as session:
+            promotions.roll_back(session, version, **BY, actor="test")
+
+
+@pytest.mark.usefixtures("champion")
+def test_a_batch_keeps_the_version_that_it_was_submitted_with(database: Database, blobs: Blobs) -> None:
+    registered(database, blobs, "b")
+    judged(database, "b")
+    pinned = []
+    for _ in range(2):
+        with database.write() as session:
+            item = Item("1.png", "a" * 64, 1, "image/png")
+            pinned.append(batches.add(session, [item], lane=Lane.ROUTINE, actor="test").id)
+        if len(pinned) == 1:
+            promoted(database, "b")
+    with database.read() as session:
+        found = [batches.progress(session, batch_id) for batch_id in pinned]
+    assert [progress.model_version for progress in found if progress] == [CARD.version, "b"]
+
+
+@pytest.mark.usefixtures("champion")
+def test_who_and_why_stand_in_the_audit(database: Database, blobs: Blobs) -> None:
+    registered(database, blobs, "b")
+    judged(database, "b")
+    promoted(database, "b")
+    with database.write() as session:
+        promotions.roll_back(session, "b", **BY, actor="test")
+    with database.read() as session:
+        rows = session.scalars(select(AuditRow).where(AuditRow.action.like("model.%")).order_by(AuditRow.seq))
+        told = {row.action: json.loads(row.detail) for row in rows}
+        assert proof.verify(session).problem is None
+    assert {"model.judged", "model.promotion_asked", "model.appointed", "model.rolled_back"} <= set(told)
+    for action in ("model.promotion_asked", "model.rolled_back"):
+        assert {name: told[action][name] for name in BY} == BY
+
+
+# Over HTTP
+
+
+@pytest.fixture
+def call(api: Api) -> Callable[..., Any]:
+    registered(api.parts.database, api.parts.blobs, "b")
+
+    def post(version: str, what: str, **body: str) -> Any:
+        return api.client.post(f"/v1/models/{version}/{what}", json=body or BY)
+
+    return post
+
+
+def test_the_refusal_says_which_rule_and_which_number(api: Api, call: Callable[..., Any]) -> None:
+    answer = call("b", "promote")
+    assert (answer.status_code, answer.json["code"]) == (422, "not_judged")
+    assert "Evaluate first" in answer.json["detail"]
+    judged(api.parts.database, "b", GOOD, BAD)
+    answer = call("b", "promote")
+    assert (answer.status_code, answer.json["code"]) == (422, "gate_refused")
+    assert answer.json["findings"] == [vars(BAD)]
+
+
+def test_a_promotion_waits_and_only_one_can(api: Api, call: Callable[..., Any]) -> None:
+    judged(api.parts.database, "b")
+    answer = call("b", "promote")
+    assert (answer.status_code, answer.json["state"]) == (200, "pending")
+    assert call("b", "promote").json["code"] == "promotion_pending"
+    listed: Any = api.client.get("/v1/models").json
+    assert listed["promotion"]["version"] == "b"
+    assert {model["version"]: model["aliases"] for model in listed["data"]} == {"b": [], CARD.version: ["champion"]}
+
+
+@pytest.mark.parametrize("body", [{"who": "Dr B"}, {"who": " ", "reason": "x"}, {**BY, "force": "yes"}])
+def test_a_promotion_needs_a_person_and_a_reason(api: Api, call: Callable[..., Any], body: dict[str, str]) -> None:
+    judged(api.parts.database, "b")
+    assert call("b", "promote", **body).status_code == 422
+    with api.parts.database.read() as session:
+        assert session.scalars(select(Promotion)).all() == []
+
+
+@pytest.mark.parametrize(
+    ("version", "what", "status", "code"),
+    [
+        (CARD.version, "promote", 409, "already_champion"),
+        (CARD.version, "rollback", 409, "nothing_to_roll_back"),
+        ("b", "rollback", 409, "nothing_to_roll_back"),
+        ("z", "promote", 404, "model_unknown"),
+        ("z", "rollback", 404, "model_unknown"),
+    ],
+)
+@pytest.mark.usefixtures("api")
+def test_what_cannot_be_done_is_said(call: Callable[..., Any], version: str, what: str, status: int, code: str) -> None:
+    answer = call(version, what)
+    assert (answer.status_code, answer.json["code"]) == (status, code)
+
+
+def test_one_version_shows_its_verdict(api: Api, call: Callable[..., Any]) -> None:
+    judged(api.parts.database, "b", GOOD, BAD)
+    shown: Any = api.client.get("/v1/models/b").json
+    assert shown["verdict"]["passed"] is False
+    assert [finding["rule"] for finding in shown["verdict"]["findings"]] == [GOOD.rule, BAD.rule]
+    assert call("b", "promote").status_code == 422
+    unknown: Any = api.client.get("/v1/models/z")
+    assert (unknown.status_code, unknown.json["code"]) == (404, "model_unknown")

@@ -1,0 +1,340 @@
+"""Retraining: which labels count, one run at a time, and a run that is cut short goes on from its last epoch."""
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sqlalchemy import select, update
+
+import cxr
+from db import batches, labels, retraining
+from db.batches import Item
+from db.blobs import Blobs
+from db.chains import AuditRow
+from db.clock import now
+from db.database import Database
+from db.labels import Given, Source, Truth
+from db.queue import Finding
+from db.retraining import LeaseLost, RetrainingRun, RunFinished, RunState, RunUnfinished
+from db.tables import Batch, Label, Lane
+from settings import Settings
+from tests import teaching
+from tests.uploading import Api
+from training import fit, harvest
+from training.checkpoint import Checkpoint
+from training.data import Radiographs
+from training.fit import Config
+from training.harvest import Labelled
+from training.retraining import Parts
+from training.trainer import Trainer
+from worker import decoder
+from worker.decoders import Decoders
+from worker.tickets import Tickets, celery_app
+
+POSITIVE, NEGATIVE = Truth.POSITIVE, Truth.NEGATIVE
+
+
+@pytest.fixture(scope="module")
+def decoders() -> Iterator[Decoders]:
+    made = Decoders(1, seconds=20, address_space=2 << 30)
+    yield made
+    made.close()
+
+
+def picture(seed: int) -> bytes:
+    return teaching.png(teaching.radiograph(seed, ill=False)[0])
+
+
+def classified(database: Database, blobs: Blobs, *pictures: bytes, **batch: Any) -> list[str]:
+    """Submit and finish them as a worker does, and return their SHA-256."""
+    from db import queue  # noqa: PLC0415
+
+    sha256s = [blobs.put(data) for data in pictures]
+    with database.write() as session:
+        items = [Item(f"{number}.png", sha256, 1, "image/png") for number, sha256 in enumerate(sha256s)]
+        batches.add(session, items, lane=Lane.ROUTINE, actor="test", **batch)
+    with database.write() as session:
+        claim = queue.claim(session, Lane.ROUTINE, 100, lease_seconds=60, alone=False)
+        assert claim
+        found = Finding(
+            image=claim.images[0],
+            identifiers=None,
+            weights_sha256="",
+            preprocessing="",
+            raw_probability=0.5,
+            probability=0.5,
+            threshold=0.5,
+            label=Label.POSITIVE,
+            reasons=(),
+            decode_ms=0,
+            predict_ms=0,
+        )
+        queue.finish(session, claim, [replace(found, image=image) for image in claim.images], [], worker="test")
+    return sha256s
+
+
+def label(database: Database, sha256: str, truth: Truth, patient: str | None = None) -> None:
+    with database.write() as session:
+        given = Given(truth, Source.RT_PCR, "laboratory", image_sha256=sha256, patient=patient)
+        assert labels.give(session, [given], actor="test")[0].label
+
+
+def labelled(database: Database) -> list[Labelled]:
+    with database.read() as session:
+        return harvest.labelled(session)
+
+
+# Which labels count
+
+
+@pytest.mark.usefixtures("champion")
+def test_of_labels_that_contradict_each_other_the_newest_is_trained_on(database: Database, blobs: Blobs) -> None:
+    first, second = classified(database, blobs, picture(1), picture(2))
+    for truth in (POSITIVE, NEGATIVE):
+        label(database, first, truth, "P-1")
+    label(database, second, POSITIVE)
+    assert labelled(database) == [
+        Labelled(first, positive=False, patient=labels.pseudonym("P-1")),
+        Labelled(second, positive=True, patient=second),
+    ]
+
+
+@pytest.mark.usefixtures("champion")
+def test_synthetic_purged_and_unscored_images_are_not_trained_on(database: Database, blobs: Blobs) -> None:
+    for truth, sha256 in zip((POSITIVE,) * 2, classified(database, blobs, picture(1), picture(2)), strict=True):
+        label(database, sha256, truth)
+    with database.write() as session:
+        session.execute(update(Batch).values(purged_at=now()))
+    (drawn,) = classified(database, blobs, picture(3), synthetic=True)
+    label(database, drawn, POSITIVE)
+    with database.write() as session:
+        sha256 = blobs.put(picture(4))
+        batches.add(session, [Item("4.png", sha256, 1, "image/png")], lane=Lane.ROUTINE, actor="test")
+    label(database, sha256, POSITIVE)
+    assert labelled(database) == []
+
+
+def test_a_new_image_never_reaches_the_frozen_fold_and_none_of_it_is_trained_on(
+    radiographs: Radiographs, folder: Path, blobs: Blobs, decoders: Decoders
+) -> None:
+    frozen = next(entry for entry in radiographs.entries if entry.fold == harvest.FROZEN_FOLD)
+    known = next(entry for entry in radiographs.entries if entry.fold == 0)
+    again = blobs.put((folder / frozen.file).read_bytes() + b"other bytes, the same pixels")
+    theirs, ours, other = (blobs.put(picture(seed)) for seed in (1, 2, 3))
+    new = [
+        Labelled(again, positive=True, patient="x"),
+        Labelled(theirs, positive=True, patient=labels.pseudonym(frozen.patient)),
+        Labelled(ours, positive=True, patient=labels.pseudonym(known.patient)),
+        Labelled(other, positive=False, patient=labels.pseudonym("somebody")),
+    ]
+    together, added = harvest.joined(radiographs, new, blobs, decoders)
+    assert added == 2
+    assert [(entry.file, entry.positive) for entry in together.entries[-2:]] == [(ours, True), (other, False)]
+    assert together.entries[-2].fold == 0
+    assert [entry for entry in together.entries if entry.fold == harvest.FROZEN_FOLD] == [
+        entry for entry in radiographs.entries if entry.fold == harvest.FROZEN_FOLD
+    ]
+    assert together.fingerprint != radiographs.fingerprint
+    everybody = [
+        harvest.joined(radiographs, [Labelled(other, positive=True, patient=str(number))], blobs, decoders)[0]
+        for number in range(20)
+    ]
+    assert harvest.FROZEN_FOLD not in {one.entries[-1].fold for one in everybody}
+
+
+def test_a_new_label_for_a_picture_of_the_base_data_replaces_the_old_one(
+    radiographs: Radiographs, folder: Path, blobs: Blobs, decoders: Decoders
+) -> None:
+    known = next(entry for entry in radiographs.entries if entry.fold == 0)
+    sha256 = blobs.put((folder / known.file).read_bytes())
+    new = [Labelled(sha256, positive=not known.positive, patient="x")]
+    together, added = harvest.joined(radiographs, new, blobs, decoders)
+    assert (added, len(together.entries)) == (1, len(radiographs.entries))
+    (mine,) = [entry for entry in together.entries if entry.patient == known.patient]
+    assert mine.positive != known.positive
+
+
+def test_a_corrupt_image_and_one_that_is_gone_are_left_out(
+    radiographs: Radiographs, blobs: Blobs, decoders: Decoders
+) -> None:
+    whole = picture(1)
+    rows = [
+        Labelled(sha256, positive=True, patient=sha256)
+        for sha256 in (blobs.put(whole), blobs.put(whole[: len(whole) // 2]), "f" * 64)
+    ]
+    together, added = harvest.joined(radiographs, rows, blobs, decoders)
+    assert added == 1
+    assert np.array_equal(together.greys[-1], decoder.decoded(whole).grey)
+
+
+# One run at a time
+
+
+def ask(database: Database) -> str:
+    with database.write() as session:
+        return retraining.ask(session, actor="test").id
+
+
+def claim(database: Database, *, lease_seconds: int = 60) -> RetrainingRun | None:
+    with database.write() as session:
+        return retraining.claim(session, lease_seconds=lease_seconds, actor="t")
+
+
+def test_there_is_one_unfinished_run_at_a_time(database: Database) -> None:
+    first = ask(database)
+    with pytest.raises(RunUnfinished, match=first):
+        ask(database)
+    run = claim(database)
+    assert run
+    assert claim(database) is None
+    with database.write() as session:
+        retraining.finish(session, run, RunState.FAILED, actor="t", problem="it had to")
+    assert ask(database) != first
+
+
+def test_a_run_whose_trainer_is_silent_goes_to_another_and_the_first_is_fenced(database: Database) -> None:
+    ask(database)
+    first, second = claim(database, lease_seconds=-1), claim(database)
+    assert first
+    assert second
+    assert (second.id, second.attempts) == (first.id, 2)
+    with pytest.raises(LeaseLost), database.write() as session:
+        retraining.hold_on(session, first, lease_seconds=60, epoch=9)
+    with pytest.raises(LeaseLost), database.write() as session:
+        retraining.finish(session, first, RunState.FAILED, actor="t", problem="late")
+    with database.write() as session:
+        assert not retraining.hold_on(session, second, lease_seconds=60, epoch=3)
+    with database.read() as session:
+        run = retraining.find(session, first.id)
+        assert run
+        assert (run.state, run.epoch) == ("running", 3)
+
+
+def test_a_run_is_cancelled_at_once_while_it_waits_and_is_told_so_while_it_runs(database: Database) -> None:
+    waiting = ask(database)
+    with database.write() as session:
+        retraining.cancel(session, waiting, actor="test")
+    ask(database)
+    run = claim(database)
+    assert run
+    with database.write() as session:
+        retraining.cancel(session, run.id, actor="test")
+    with database.write() as session:
+        assert retraining.hold_on(session, run, lease_seconds=60)
+        retraining.finish(session, run, RunState.CANCELLED, actor="t")
+    with pytest.raises(RunFinished), database.write() as session:
+        retraining.cancel(session, waiting, actor="test")
+    with database.read() as session:
+        assert [run.state for run in retraining.newest(session, limit=9)] == ["cancelled", "cancelled"]
+        told = session.scalars(select(AuditRow.action).where(AuditRow.action.like("retraining.%"))).all()
+    assert told.count("retraining.cancelled") == 2
+
+
+def test_the_same_over_http(api: Api) -> None:
+    def call(path: str = "", **more: Any) -> Any:
+        return api.client.open(f"/v1/retraining-runs{path}", **more)
+
+    asked = call(method="POST")
+    run_id = asked.json["id"]
+    assert (asked.status_code, asked.headers["Location"]) == (202, f"/v1/retraining-runs/{run_id}")
+    again = call(method="POST")
+    assert (again.status_code, again.json["code"], again.json["run"]) == (409, "retraining_unfinished", run_id)
+    assert call(f"/{run_id}").json["state"] == "queued"
+    assert call(f"/{run_id}/cancel", method="POST").json["state"] == "cancelled"
+    assert call(f"/{run_id}/cancel", method="POST").json["code"] == "retraining_finished"
+    assert [run["id"] for run in call().json["data"]] == [run_id]
+    for path, method in (("/retraining_0", "GET"), ("/retraining_0/cancel", "POST")):
+        assert call(path, method=method).json["code"] == "retraining_unknown"
+
+
+# Cut short
+
+
+class Killed(Exception):
+    """What a test raises in place of a kill."""
+
+
+def test_a_run_that_is_cut_short_goes_on_after_its_last_epoch(radiographs: Radiographs, tmp_path: Path) -> None:
+    config = Config(epochs=3, batch_size=16, exposures=1)
+    checkpoint = Checkpoint(tmp_path / "run" / "checkpoint.npz")
+
+    def die(epoch: int, _of: int, _logs: dict[str, float]) -> None:
+        if epoch == 2:
+            raise Killed
+
+    with pytest.raises(Killed):
+        fit.fit(radiographs, config, die, checkpoint)
+    seen: list[int] = []
+    fitted = fit.fit(radiographs, config, lambda epoch, _of, _logs: seen.append(epoch), checkpoint)
+    assert seen == [3]
+    assert len(fitted.history["val_loss"]) == 3
+    assert fitted.best_epoch == int(np.argmin(fitted.history["val_loss"])) + 1
+    other = replace(config, epochs=4)
+    fit.fit(radiographs, other, lambda epoch, _of, _logs: seen.append(epoch), checkpoint)
+    assert seen == [3, 1, 2, 3, 4], "a checkpoint of another configuration counts as none"
+
+
+def test_what_is_restored_is_what_was_saved_and_damage_counts_as_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.npz"
+    model = fit.compiled(1e-3)
+    model.optimizer.build(model.trainable_variables)
+    for variable in model.optimizer.variables:
+        variable.assign(np.full(variable.shape, 3, variable.dtype))
+    best = [np.ones(3)]
+    Checkpoint(path).save(model, best, {"seed": 1}, {"epoch": 2})
+    other = fit.compiled(1e-3)
+    restored = Checkpoint(path).restore(other, {"seed": 1})
+    assert restored
+    assert (restored[0][0].tolist(), restored[1]) == ([1.0, 1.0, 1.0], {"epoch": 2})
+    for mine, theirs in zip(model.get_weights(), other.get_weights(), strict=True):
+        assert np.array_equal(mine, theirs)
+    assert all((np.asarray(variable) == 3).all() for variable in other.optimizer.variables)
+    assert Checkpoint(path).restore(other, {"seed": 2}) is None
+    path.write_bytes(path.read_bytes()[:-100])
+    assert Checkpoint(path).restore(other, {"seed": 1}) is None
+
+
+# The trainer
+
+
+@pytest.fixture
+def train(tmp_path: Path, decoders: Decoders) -> Iterator[Callable[..., RetrainingRun]]:
+    """Ask for a run and let a trainer carry it out, here and now."""
+    opened = []
+
+    def run(data: Path | None, **more: Any) -> RetrainingRun:
+        environment = {"CXR_HOME": str(tmp_path / "home"), "REDIS_URL": "memory://", **more}
+        settings = Settings.from_environment(environment | ({"CXR_TRAINING_DATA": str(data)} if data else {}))
+        cxr.bring_up_to_date(settings)
+        database = Database(settings.database_url)
+        opened.append(database)
+        run_id = ask(database)
+        parts = Parts(settings, database, Blobs(settings.blobs), decoders)
+        Trainer(parts, Tickets(celery_app(settings), batch_size=1), threading.Event()).look()
+        with database.read() as session:
+            found = retraining.find(session, run_id)
+        assert found
+        return found
+
+    yield run
+    for database in opened:
+        database.close()
+
+
+def test_too_few_labels_end_the_run_and_it_says_how_many_it_needs(
+    train: Callable[..., RetrainingRun], folder: Path
+) -> None:
+    run = train(folder, CXR_RETRAIN_LABELS="3")
+    assert run.state == "failed"
+    assert run.problem
+    assert "0 new images" in run.problem
+    assert "CXR_RETRAIN_LABELS asks for 3" in run.problem
+
+
+def test_without_base_data_the_run_says_which_setting_is_missing(train: Callable[..., RetrainingRun]) -> None:
+    run = train(None)
+    assert (run.state, "CXR_TRAINING_DATA" in (run.problem or "")) == ("failed", True)

@@ -1,0 +1,120 @@
+"""One retraining run: from the labels of the day to a registered candidate with the gate's verdict."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import select
+
+from db import promotions, registry
+from db.blobs import Blobs
+from db.database import Database
+from db.promotions import Verdict
+from db.registry import Card
+from db.retraining import RetrainingRun
+from db.tables import Model
+from settings import Settings
+from training import data, harvest, runs, verdicts
+from training.checkpoint import Checkpoint
+from training.data import Radiographs
+from training.fit import Config
+from training.index import DataUnusable, index
+from worker import shadow
+from worker.decoders import Decoders
+
+log = logging.getLogger(__name__)
+
+ACTOR: Final = "trainer"
+_SHADOWED_IMAGES: Final = 1000
+_LABELS, _CHECKPOINT = "labels.json", "checkpoint.npz"
+
+Note = Callable[..., None]
+"""Says how far the run is, and raises where it must stop."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a run works with."""
+
+    settings: Settings
+    database: Database
+    blobs: Blobs
+    decoders: Decoders
+
+
+class TooFewLabels(Exception):
+    """There is not enough new to train on."""
+
+
+def carry_out(parts: Parts, run: RetrainingRun, note: Note) -> Verdict:
+    """Train, register, judge, and appoint the challenger; goes on after the last epoch of an earlier attempt.
+
+    Raises TooFewLabels, DataUnusable, ModelUnusable, and whatever `note` raises.
+    """
+    directory = parts.settings.home / "runs" / run.id
+    radiographs = _radiographs(parts, run, directory, note)
+    config = Config(epochs=parts.settings.retrain_epochs)
+    note(epochs=config.epochs)
+    checkpoint = Checkpoint(directory / _CHECKPOINT)
+    made = runs.trained(
+        radiographs, config, on_epoch=lambda epoch, _of, _logs: note(epoch=epoch), checkpoint=checkpoint
+    )
+    card = verdicts.with_golden(made.card, made.weights)
+    runs.save(directory, replace(made, card=card))
+    _register(parts, card, made.weights)
+    checkpoint.remove()
+    verdict = verdicts.judge(parts.database, parts.blobs, _folder(parts.settings), card.version, actor=ACTOR)
+    with parts.database.write() as session:
+        registry.appoint(session, registry.CHALLENGER, card.version, actor=ACTOR)
+    return verdict
+
+
+def look_on(parts: Parts, verdict: Verdict) -> None:
+    """Let the new challenger look at what came in lately, so that a person can see what would change."""
+    shadow.look(parts.database, parts.blobs, parts.decoders, verdict.version, images=_SHADOWED_IMAGES, actor=ACTOR)
+
+
+def promote_by_itself(parts: Parts, verdict: Verdict) -> None:
+    """Ask for the promotion of a version that passed, where the operator has set that no person needs to."""
+    with parts.database.write() as session:
+        who, why = "CXR_RETRAIN_PROMOTE", "it passed the gate, and the setting says that this is enough"
+        promotions.ask(session, verdict.version, who=who, reason=why, actor=ACTOR)
+
+
+def _radiographs(parts: Parts, run: RetrainingRun, directory: Path, note: Note) -> Radiographs:
+    folder = _folder(parts.settings)
+    base = data.load(folder, index(folder), lambda _done, _total: None)
+    with parts.database.read() as session:
+        found = harvest.labelled(session)
+    found = harvest.remembered(directory / _LABELS, found)
+    radiographs, new = harvest.joined(base, found, parts.blobs, parts.decoders)
+    note(new_images=new, left_out=len(found) - new)
+    least = parts.settings.retrain_labels
+    if new < least:
+        raise TooFewLabels(f"{new} new images have a label and can be used, CXR_RETRAIN_LABELS asks for {least}")
+    _check_is_new(parts, radiographs, run)
+    log.info("%d new images with a label, %d left out", new, len(found) - new)
+    return radiographs
+
+
+def _check_is_new(parts: Parts, radiographs: Radiographs, run: RetrainingRun) -> None:
+    """The same data would make the same candidate again; an attempt before this one may have registered it."""
+    with parts.database.read() as session:
+        known = session.scalar(select(Model.version).where(Model.data_fingerprint == radiographs.fingerprint))
+    if known and run.attempts == 1:
+        raise TooFewLabels(f"nothing is new since {known}")
+
+
+def _folder(settings: Settings) -> Path:
+    if not settings.training_data.name:
+        raise DataUnusable(
+            "CXR_TRAINING_DATA is not set: it names the folder that candidates are trained and judged on"
+        )
+    return settings.training_data
+
+
+def _register(parts: Parts, card: Card, weights: bytes) -> None:
+    with parts.database.write() as session:
+        registry.register(session, parts.blobs, card, weights, actor=ACTOR)
