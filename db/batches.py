@@ -1,6 +1,5 @@
 """Batches: submitted whole, in one transaction, and read with counts that add up."""
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -9,7 +8,7 @@ from typing import Any
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session, aliased
 
-from db import audit, clock, ids, registry, states, tables
+from db import audit, clock, door, ids, registry, states, tables
 from db.results import is_current
 from db.tables import OPEN, TERMINAL, Batch, BatchState, Image, ImageState, Label, Lane, Outcome, Result
 
@@ -120,7 +119,7 @@ def add(
     session.add(batch)
     session.flush()
     tables.insert_rows(session, Image, [row(batch, item, ImageState.QUEUED, at=submitted_at) for item in items])
-    entries = [submitted(batch, [item.sha256 for item in items]), *rejected_at_the_door(session, batch)]
+    entries = [door.submitted(batch, [item.sha256 for item in items]), *door.rejected(session, batch)]
     audit.append(session, actor, entries)
     states.close_finished(session, actor, {batch.id})
     return batch
@@ -140,33 +139,6 @@ def row(batch: Batch, item: Item, state: ImageState, *, at: datetime) -> dict[st
         "code": item.code,
         "finished_at": at if item.code else None,
     }
-
-
-def submitted(batch: Batch, sha256s: Sequence[str]) -> audit.Entry:
-    """What the audit keeps of a submission."""
-    together = hashlib.sha256("".join(sha256s).encode()).hexdigest()
-    detail = {"images": len(sha256s), "lane": batch.lane, "model": batch.model_version, "sha256_of_sha256s": together}
-    return audit.Entry("batch.submitted", batch.id, batch.id, detail)
-
-
-def rejected_at_the_door(session: Session, batch: Batch, custom_id: str | None = None) -> Iterator[audit.Entry]:
-    """What the audit keeps of the images that were rejected as they came in, or of that one."""
-    rejected = select(Image.id, Image.sha256, Image.code).where(
-        Image.batch_id == batch.id, Image.state == ImageState.REJECTED
-    )
-    if custom_id is not None:
-        rejected = rejected.where(Image.custom_id == custom_id)
-    for image_id, sha256, code in session.execute(rejected):
-        yield audit.Entry("image.rejected", f"image:{image_id}", batch.id, {"sha256": sha256, "code": code})
-
-
-def refused_at_the_door(session: Session, batch_id: str) -> list[tuple[str, str]]:
-    """Return (custom_id, code) of the images that were rejected as they came in; a worker never saw them."""
-    wanted = (Image.batch_id == batch_id, Image.state == ImageState.REJECTED, Image.attempts == 0)
-    return [
-        (name, code or "")
-        for name, code in session.execute(select(Image.custom_id, Image.code).where(*wanted).order_by(Image.id))
-    ]
 
 
 def progress(session: Session, batch_id: str) -> Progress | None:
