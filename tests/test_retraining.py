@@ -1,7 +1,6 @@
 """Retraining: which labels count, one run at a time, and a run that is cut short goes on from its last epoch."""
 
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,30 +9,24 @@ import numpy as np
 import pytest
 from sqlalchemy import select, update
 
-import cxr
 from db import batches, labels, retraining
 from db.batches import Item
 from db.blobs import Blobs
 from db.chains import AuditRow
 from db.clock import now
 from db.database import Database
-from db.labels import Given, Source, Truth
-from db.queue import Finding
+from db.labels import Truth
 from db.retraining import LeaseLost, RetrainingRun, RunFinished, RunState, RunUnfinished
-from db.tables import Batch, Label, Lane
-from settings import Settings
-from tests import teaching
+from db.tables import Batch, Lane
+from tests.labelled import classified, label, picture
 from tests.uploading import Api
 from training import fit, harvest
 from training.checkpoint import Checkpoint
 from training.data import Radiographs
 from training.fit import Config
 from training.harvest import Labelled
-from training.retraining import Parts
-from training.trainer import Trainer
 from worker import decoder
 from worker.decoders import Decoders
-from worker.tickets import Tickets, celery_app
 
 POSITIVE, NEGATIVE = Truth.POSITIVE, Truth.NEGATIVE
 
@@ -43,44 +36,6 @@ def decoders() -> Iterator[Decoders]:
     made = Decoders(1, seconds=20, address_space=2 << 30)
     yield made
     made.close()
-
-
-def picture(seed: int) -> bytes:
-    return teaching.png(teaching.radiograph(seed, ill=False)[0])
-
-
-def classified(database: Database, blobs: Blobs, *pictures: bytes, **batch: Any) -> list[str]:
-    """Submit and finish them as a worker does, and return their SHA-256."""
-    from db import queue  # noqa: PLC0415
-
-    sha256s = [blobs.put(data) for data in pictures]
-    with database.write() as session:
-        items = [Item(f"{number}.png", sha256, 1, "image/png") for number, sha256 in enumerate(sha256s)]
-        batches.add(session, items, lane=Lane.ROUTINE, actor="test", **batch)
-    with database.write() as session:
-        claim = queue.claim(session, Lane.ROUTINE, 100, lease_seconds=60, alone=False)
-        assert claim
-        found = Finding(
-            image=claim.images[0],
-            identifiers=None,
-            weights_sha256="",
-            preprocessing="",
-            raw_probability=0.5,
-            probability=0.5,
-            threshold=0.5,
-            label=Label.POSITIVE,
-            reasons=(),
-            decode_ms=0,
-            predict_ms=0,
-        )
-        queue.finish(session, claim, [replace(found, image=image) for image in claim.images], [], worker="test")
-    return sha256s
-
-
-def label(database: Database, sha256: str, truth: Truth, patient: str | None = None) -> None:
-    with database.write() as session:
-        given = Given(truth, Source.RT_PCR, "laboratory", image_sha256=sha256, patient=patient)
-        assert labels.give(session, [given], actor="test")[0].label
 
 
 def labelled(database: Database) -> list[Labelled]:
@@ -296,45 +251,3 @@ def test_what_is_restored_is_what_was_saved_and_damage_counts_as_nothing(tmp_pat
     assert Checkpoint(path).restore(other, {"seed": 2}) is None
     path.write_bytes(path.read_bytes()[:-100])
     assert Checkpoint(path).restore(other, {"seed": 1}) is None
-
-
-# The trainer
-
-
-@pytest.fixture
-def train(tmp_path: Path, decoders: Decoders) -> Iterator[Callable[..., RetrainingRun]]:
-    """Ask for a run and let a trainer carry it out, here and now."""
-    opened = []
-
-    def run(data: Path | None, **more: Any) -> RetrainingRun:
-        environment = {"CXR_HOME": str(tmp_path / "home"), "REDIS_URL": "memory://", **more}
-        settings = Settings.from_environment(environment | ({"CXR_TRAINING_DATA": str(data)} if data else {}))
-        cxr.bring_up_to_date(settings)
-        database = Database(settings.database_url)
-        opened.append(database)
-        run_id = ask(database)
-        parts = Parts(settings, database, Blobs(settings.blobs), decoders)
-        Trainer(parts, Tickets(celery_app(settings), batch_size=1), threading.Event()).look()
-        with database.read() as session:
-            found = retraining.find(session, run_id)
-        assert found
-        return found
-
-    yield run
-    for database in opened:
-        database.close()
-
-
-def test_too_few_labels_end_the_run_and_it_says_how_many_it_needs(
-    train: Callable[..., RetrainingRun], folder: Path
-) -> None:
-    run = train(folder, CXR_RETRAIN_LABELS="3")
-    assert run.state == "failed"
-    assert run.problem
-    assert "0 new images" in run.problem
-    assert "CXR_RETRAIN_LABELS asks for 3" in run.problem
-
-
-def test_without_base_data_the_run_says_which_setting_is_missing(train: Callable[..., RetrainingRun]) -> None:
-    run = train(None)
-    assert (run.state, "CXR_TRAINING_DATA" in (run.problem or "")) == ("failed", True)

@@ -33,7 +33,8 @@ class Bounds:
     floor_auroc: float = 0.55
     smallest_group: int = 10
     golden_difference: float = 0.01
-    slower: float = 1.25
+    more_milliseconds: float = 2.0
+    """Of the processor, an image: a fifth of what decoding a hospital's image takes."""
 
 
 @dataclass(frozen=True)
@@ -150,9 +151,9 @@ def _as_fast(fold: Radiographs, candidate: Score, champion: Score, asked: Bounds
             start = time.process_time()
             scorer(greys)
             seconds.append(time.process_time() - start)
-    ratio = min(spent[candidate]) / max(min(spent[champion]), 1e-9)
-    words = f"it takes {ratio:.2f} times as long as the champion, at most {asked.slower} is allowed"
-    return Finding("speed", ratio <= asked.slower, ratio, asked.slower, words)
+    ours, theirs = (1000 * min(spent[scorer]) / len(greys) for scorer in (candidate, champion))
+    words = f"it takes {ours:.2f} ms an image, the champion {theirs:.2f}; at most {asked.more_milliseconds} more are allowed"
+    return Finding("speed", ours - theirs <= asked.more_milliseconds, ours - theirs, asked.more_milliseconds, words)
 
 
 def within_source(scores: Numbers, truth: Truth, sources: NDArray[np.str_]) -> float | None:

@@ -27,6 +27,7 @@ def prepare() -> str:
 def quiet() -> None:
     """Load TensorFlow without the lines that its C++ part writes to stderr whatever the log level."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it finds several models in one process too many
     kept = os.dup(2)
     with Path(os.devnull).open("wb") as nowhere:
         os.dup2(nowhere.fileno(), 2)

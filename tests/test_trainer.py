@@ -1,0 +1,136 @@
+"""The trainer, in this process: what ends a run, what stops it, and what promotes by itself."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import cxr
+from db import promotions, registry, retraining
+from db.blobs import Blobs
+from db.database import Database
+from db.labels import Truth
+from db.promotions import Finding
+from db.retraining import RetrainingRun
+from settings import Settings
+from tests.labelled import classified, label, picture
+from tests.service import CARD, until
+from training.retraining import Parts, promote_by_itself
+from training.trainer import Trainer
+from worker.decoders import Decoders
+from worker.tickets import Tickets, celery_app
+
+
+class Bench:
+    """A home with a trainer that works in a thread of the test."""
+
+    def __init__(self, home: Path, decoders: Decoders, data: Path | None, **more: str) -> None:
+        environment = {"CXR_HOME": str(home), "REDIS_URL": "memory://", **more}
+        settings = Settings.from_environment(environment | ({"CXR_TRAINING_DATA": str(data)} if data else {}))
+        cxr.bring_up_to_date(settings)
+        self.database = Database(settings.database_url)
+        self.parts = Parts(settings, self.database, Blobs(settings.blobs), decoders)
+        self.stopping = threading.Event()
+        self.trainer = Trainer(self.parts, Tickets(celery_app(settings), batch_size=1), self.stopping)
+
+    def ask(self) -> str:
+        with self.database.write() as session:
+            return retraining.ask(session, actor="test").id
+
+    def run(self, run_id: str) -> RetrainingRun:
+        with self.database.read() as session:
+            found = retraining.find(session, run_id)
+        assert found
+        return found
+
+    def begun(self, run_id: str) -> threading.Thread:
+        """Let the trainer look in another thread, and return that once an epoch is done."""
+        thread = threading.Thread(target=self.trainer.look)
+        thread.start()
+        until(lambda: self.run(run_id).epoch >= 1 or not thread.is_alive(), "an epoch")
+        return thread
+
+
+@pytest.fixture(scope="module")
+def decoders() -> Iterator[Decoders]:
+    made = Decoders(1, seconds=20, address_space=2 << 30)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def long(tmp_path: Path, folder: Path, decoders: Decoders) -> Iterator[Bench]:
+    """With a label, and more epochs than a test has patience for."""
+    bench = Bench(tmp_path, decoders, folder, CXR_RETRAIN_LABELS="1", CXR_RETRAIN_EPOCHS="100000")
+    (sha256,) = classified(bench.database, bench.parts.blobs, picture(1))
+    label(bench.database, sha256, Truth.POSITIVE)
+    yield bench
+    bench.database.close()
+
+
+def test_too_few_labels_end_the_run_and_it_says_how_many_it_needs(
+    tmp_path: Path, folder: Path, decoders: Decoders
+) -> None:
+    bench = Bench(tmp_path, decoders, folder, CXR_RETRAIN_LABELS="3")
+    run_id = bench.ask()
+    bench.trainer.look()
+    run = bench.run(run_id)
+    assert (run.state, run.new_images) == ("failed", 0)
+    assert run.problem
+    assert "CXR_RETRAIN_LABELS asks for 3" in run.problem
+    bench.database.close()
+
+
+def test_without_base_data_the_run_says_which_setting_is_missing(tmp_path: Path, decoders: Decoders) -> None:
+    bench = Bench(tmp_path, decoders, None)
+    run_id = bench.ask()
+    bench.trainer.look()
+    run = bench.run(run_id)
+    assert (run.state, "CXR_TRAINING_DATA" in (run.problem or "")) == ("failed", True)
+    bench.database.close()
+
+
+def test_a_running_run_stops_when_it_is_cancelled(long: Bench) -> None:
+    run_id = long.ask()
+    thread = long.begun(run_id)
+    with long.database.write() as session:
+        retraining.cancel(session, run_id, actor="test")
+    thread.join()
+    run = long.run(run_id)
+    assert (run.state, run.version) == ("cancelled", None)
+    with long.database.read() as session:
+        assert registry.pointed_at(session, registry.CHALLENGER) is None
+
+
+def test_a_trainer_that_is_to_end_leaves_the_run_for_the_next_one(long: Bench) -> None:
+    run_id = long.ask()
+    thread = long.begun(run_id)
+    long.stopping.set()
+    thread.join()
+    left = long.run(run_id)
+    assert (left.state, left.attempts) == ("queued", 1)
+    long.stopping.clear()
+    thread = threading.Thread(target=long.trainer.look)
+    thread.start()
+    until(lambda: long.run(run_id).epoch > left.epoch, "the next epoch")
+    with long.database.write() as session:
+        retraining.cancel(session, run_id, actor="test")
+    thread.join()
+    assert long.run(run_id).attempts == 2
+
+
+def test_what_passed_is_promoted_by_itself_only_under_the_name_of_the_setting(long: Bench) -> None:
+    card = registry.Card(**vars(CARD) | {"version": "b"})
+    good = Finding("golden", passed=True, measured=0.0, bound=0.01, words="golden 0")
+    with long.database.write() as session:
+        registry.register(session, long.parts.blobs, card, b"weights", actor="test")
+        verdict = promotions.record(
+            session, "b", [good], fold_fingerprint="fold", golden=[0.5], reference={}, actor="test"
+        )
+    promote_by_itself(long.parts, verdict)
+    with long.database.read() as session:
+        asked = promotions.pending(session)
+    assert asked
+    assert (asked.version, asked.who) == ("b", "CXR_RETRAIN_PROMOTE")
+    assert long.parts.settings.retrain_promote == 0
