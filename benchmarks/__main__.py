@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import instance, limit, png, retraining, start
+from benchmarks import audit, instance, limit, png, retraining, start
 from benchmarks.images import originals, repeated
 from db.tables import Lane
 
@@ -94,6 +94,7 @@ FIGURES: dict[str, Callable[[], None]] = {
     "urgent": urgent,
     "memory": memory,
     "retraining": retraining.figure,
+    "audit": audit.figure,
 }
 
 
