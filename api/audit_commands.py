@@ -46,9 +46,7 @@ def verify(settings: Settings, head: Path | None, key: str | None) -> None:
         fail(f"the audit cannot be verified: {error}")
     if verdict.problem:
         fail(f"the audit does not hold: {verdict.problem}")
-    compared = (
-        f"{len(signed)} signed heads agree, the last of row {max(signed)}" if signed else "none of them signed yet"
-    )
+    compared = f"{len(signed)} signed heads agree" if signed else "none of them signed yet"
     answers.print(f"the audit holds: {verdict.rows} rows; {compared}")
 
 
