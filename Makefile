@@ -3,7 +3,7 @@ PYTHON ?= python3
 CXR = .venv/bin/cxr
 READY = .venv/.ready
 
-.PHONY: run test setup check chaos docs fuzz bench clean
+.PHONY: run test setup check chaos docs fuzz bench licences sbom clean
 
 run: setup
 	@exec $(CXR) up $(if $(IMAGES),--images "$(IMAGES)",--demo)
@@ -32,6 +32,13 @@ fuzz: setup
 
 bench: setup
 	@.venv/bin/python -m benchmarks
+
+licences: setup
+	@.venv/bin/python -m supply.licences
+
+sbom: setup
+	@.venv/bin/python -W ignore -m cyclonedx_py requirements $(or $(LOCK),requirements-cpu.lock) \
+		--pyproject pyproject.toml --output-reproducible --output-format JSON --output-file sbom.cdx.json
 
 clean:
 	rm -rf .venv

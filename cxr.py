@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import signal
+import sys
 import tempfile
 from collections.abc import Callable
 from functools import wraps
@@ -13,20 +14,25 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 
 import api.audit_commands
 import api.commands
+import api.draft_commands
+import api.folders
 import api.key_commands
 import api.labelling
+import api.retrieval
 import api.succession
 import operator_key
 import training.commands
 import training.judging
 import training.shadowing
 import up
+from completion import completion
 from db import migrate as migrations
 from db import registry
 from db.blobs import BlobDamaged, Blobs
 from db.database import Database
+from doctor.command import doctor
 from settings import SettingInvalid, Settings
-from terminal import NOTICE, fail, words
+from terminal import NOTICE, Exit, answer, fail, json_option, words
 from training import shipped
 from worker.commands import reclassify, verify
 
@@ -40,9 +46,15 @@ class _OneLine(click.Group):
         try:
             return super().invoke(context)
         except (OperationalError, ProgrammingError) as error:
-            fail(f"the database cannot be used, check DATABASE_URL or run `cxr migrate`: {error.orig}")
+            message = f"the database cannot be used, check DATABASE_URL or run `cxr migrate`: {error.orig}"
+            fail(message, code="database_away", retryable=True)
+        except BrokenPipeError:
+            raise  # the reader has had enough, as in `cxr results | head`; click ends quietly
         except (BlobDamaged, OSError) as error:
-            fail(f"{type(error).__name__}: {error}")
+            fail(f"{type(error).__name__}: {error}", code=type(error).__name__)
+        except KeyboardInterrupt:
+            words.print("interrupted")
+            sys.exit(Exit.INTERRUPTED)
 
 
 @click.group(cls=_OneLine, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -53,7 +65,7 @@ def main(context: click.Context) -> None:
     try:
         context.obj = Settings.from_environment()
     except SettingInvalid as error:
-        fail(str(error))
+        fail(str(error), code="setting_invalid", status=Exit.USAGE)
 
 
 def _serving(command: Callable[[Settings], None]) -> Callable[[Settings], None]:
@@ -115,11 +127,13 @@ def trainer(settings: Settings) -> None:
 
 
 @main.command()
+@json_option
 @click.pass_obj
 def migrate(settings: Settings) -> None:
     """Bring the database up to date, and register the shipped model where it is not."""
     bring_up_to_date(settings)
-    words.print("the database is up to date")
+    schema = {"schema": migrations.NEWEST}
+    answer(schema, lambda: words.print("the database is up to date"))
 
 
 def bring_up_to_date(settings: Settings) -> None:
@@ -143,8 +157,7 @@ def up_(settings: Settings, images: Path | None, *, demo: bool) -> None:
     """Run everything on this machine until Ctrl-C: broker, API, workers, schedule."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # SIGINT: a script's `&` has it ignored
         signal.signal(number, signal.default_int_handler)
-    if images:
-        api.commands.images_in([images])
+    files = api.folders.images_in([images]) if images else []
     try:
         with words.status("starting"):
             bring_up_to_date(settings)
@@ -154,8 +167,8 @@ def up_(settings: Settings, images: Path | None, *, demo: bool) -> None:
         with instance:
             click.echo(f"ready: {instance.url}")
             _say_who_may_enter(settings, instance.url, first)
-            if images:
-                _classify(settings, images, synthetic=False)
+            if files:
+                _classify(settings, files, synthetic=False)
             elif demo:
                 _demonstrate(settings)
             words.print(f"serving at {instance.url} · {NOTICE} · Ctrl-C stops everything")
@@ -180,29 +193,34 @@ def _demonstrate(settings: Settings) -> None:
     with tempfile.TemporaryDirectory() as directory, contextlib.chdir(directory):
         words.print("demonstration: synthetic radiographs, drawn by code; their numbers mean nothing")
         phantoms.write(Path(), count=_DEMONSTRATION, seed=1)
-        _classify(settings, Path(), synthetic=True)
+        _classify(settings, api.folders.images_in([Path()]), synthetic=True)
 
 
-def _classify(settings: Settings, folder: Path, *, synthetic: bool) -> None:
-    sent = api.commands.send(settings, [folder], synthetic=synthetic)
-    batch = api.commands.follow(settings, sent["id"])
+def _classify(settings: Settings, files: api.commands.Files, *, synthetic: bool) -> None:
+    sent = api.commands.send(settings, files, synthetic=synthetic)
+    batch = api.commands.follow(settings, sent.id)
     api.commands.show(settings, batch)
-    classified = batch["counts"]["classified"]
-    click.echo(f"done: {classified} classified, {batch['total'] - classified} rejected")
+    click.echo(f"done: {batch.counts.classified} classified, {batch.total - batch.counts.classified} rejected")
 
 
 for command in (
     api.audit_commands.audit,
     api.commands.submit,
     api.commands.status,
-    api.commands.results,
     api.commands.cancel,
     api.commands.retry,
     api.commands.purge,
+    api.retrieval.results,
+    api.retrieval.images,
+    api.retrieval.result,
+    api.retrieval.history,
+    api.retrieval.limits,
     api.key_commands.key,
     api.key_commands.tenant,
     api.key_commands.sign_in,
     api.labelling.label,
+    api.labelling.labels,
+    api.draft_commands.draft,
     api.succession.promote,
     api.succession.rollback,
     api.succession.retrain,
@@ -210,6 +228,8 @@ for command in (
     training.commands.train,
     training.commands.evaluate,
     training.commands.models,
+    completion,
+    doctor,
     training.judging.judge,
     training.shadowing.shadow,
     reclassify,

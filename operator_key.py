@@ -5,6 +5,7 @@ import os
 from db import audit, keys, sign_ins, tenancy
 from db.database import Database
 from settings import Settings
+from terminal import operator
 
 _FILE = "key"
 
@@ -13,11 +14,11 @@ def make_first(settings: Settings) -> str | None:
     """Make a key for everything where the database has none yet, keep it, and return it; else return None."""
     database = Database(settings.database_url)
     try:
-        with database.write() as session:
+        with audit.coming_from(operator()[1]), database.write() as session:
             audit.hold(session)  # two machines may start on one database at once
             if keys.any_made(session):
                 return None
-            key = keys.create(session, tenancy.DEFAULT, frozenset(keys.Scope), name="first", actor="operator")
+            key = keys.create(session, tenancy.DEFAULT, frozenset(keys.Scope), name="first", actor=operator()[0])
             keep(settings, key)
     finally:
         database.close()

@@ -4,6 +4,7 @@ from typing import Any
 
 from apiflask import APIFlask
 from flask import request
+from werkzeug.routing import PathConverter
 
 from api import (
     access,
@@ -26,12 +27,18 @@ from api import (
 from api.looks import Looks
 from api.polling import Patience
 from api.wiring import Parts
+from cxr_client.version import VERSION
 from db import audit
 from db.blobs import Blobs
 from db.database import Database
 from settings import Settings
 
-VERSION = "0.1.0"
+
+class _AnyPath(PathConverter):
+    """A custom id may begin with a slash, as an absolute path does, and hold two in a row."""
+
+    regex = ".+?"
+    part_isolating = False
 
 
 def create_app(settings: Settings) -> APIFlask:
@@ -43,6 +50,8 @@ def create_app(settings: Settings) -> APIFlask:
     app.config["DESCRIPTION"] = "Batches of chest X-rays, classified. Research software, not a medical device."
     app.config["MAX_FORM_MEMORY_SIZE"] = 0  # bodies are streamed by api.uploads, never parsed by Flask
     app.json.sort_keys = False  # type: ignore[attr-defined]
+    app.url_map.merge_slashes = False
+    app.url_map.converters["path"] = _AnyPath
     database = Database(settings.database_url)
     app.extensions["cxr"] = Parts(
         settings=settings,

@@ -16,7 +16,7 @@ from db.chains import AuditRow
 from db.database import Database
 from db.trail import Search
 from settings import Settings
-from terminal import answers, fail, operator, words
+from terminal import answer, answers, fail, json_option, operator, words
 
 
 @click.group()
@@ -27,6 +27,7 @@ def audit() -> None:
 @audit.command()
 @click.option("--head", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Signed heads, a line each.")
 @click.option("--key", help="The public key to trust, in hexadecimal; that of CXR_AUDIT_HEADS if none is given.")
+@json_option
 @click.pass_obj
 def verify(settings: Settings, head: Path | None, key: str | None) -> None:
     """Walk every chain, compare it with its signed heads; exits with 1 if a row was edited, deleted, swapped or cut off."""
@@ -35,7 +36,7 @@ def verify(settings: Settings, head: Path | None, key: str | None) -> None:
     database, own = _database(settings), heads.Heads(settings.audit_heads)
     trusted = key or own.public
     if head and not trusted:
-        fail(f"there is no key in {settings.audit_heads}: give the one to trust with --key")
+        fail(f"there is no key in {settings.audit_heads}: give the one to trust with --key", code="no_public_key")
     try:
         signed = heads.hashes(heads.read(head, str(trusted)) if head else own.kept())
         with words.status("walking the chains"), database.read() as session:
@@ -43,11 +44,12 @@ def verify(settings: Settings, head: Path | None, key: str | None) -> None:
         if not verdict.problem:
             heads.vouch(verdict, trusted)
     except heads.HeadUnusable as error:
-        fail(f"the audit cannot be verified: {error}")
+        fail(f"the audit cannot be verified: {error}", code="heads_unusable")
     if verdict.problem:
-        fail(f"the audit does not hold: {verdict.problem}")
+        fail(f"the audit does not hold: {verdict.problem}", code="audit_broken")
     compared = f"{len(signed)} signed heads agree" if signed else "none of them signed yet"
-    answers.print(f"the audit holds: {verdict.rows} rows; {compared}")
+    told = {"rows": verdict.rows, "heads": len(signed)}
+    answer(told, lambda: answers.print(f"the audit holds: {verdict.rows} rows; {compared}"))
 
 
 @audit.command()
@@ -114,5 +116,5 @@ def _utc(moment: datetime | None) -> datetime | None:
 def _database(settings: Settings) -> Database:
     database = migrate.existing(settings.database_url)
     if database is None:
-        fail("there is no audit yet: run `cxr migrate` or `cxr up` first")
+        fail("there is no audit yet: run `cxr migrate` or `cxr up` first", code="no_database")
     return database

@@ -8,6 +8,7 @@ from api import archives, uploads
 from api.access import needs, open_to_all
 from api.schemas import Limits, Ready
 from api.wiring import parts
+from cxr_client.version import VERSION
 from db import heartbeats, migrate, registry
 from db.keys import Scope
 from worker.formats import MAX_PIXELS
@@ -43,7 +44,7 @@ def readyz() -> tuple[Ready, int]:
     if own.blobs.free_bytes() < own.settings.min_free_bytes:
         problems.append("the disk is nearly full")
     # No worker is no reason to refuse images: they wait in the queue of record.
-    return Ready(ready=not problems, problems=problems, workers=workers), 503 if problems else 200
+    return Ready(ready=not problems, problems=problems, workers=workers, version=VERSION), 503 if problems else 200
 
 
 @blueprint.get("/v1/limits")

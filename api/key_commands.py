@@ -1,22 +1,19 @@
 """The operator's commands on the database itself: keys, tenants, and a link that signs a browser in."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 
 import click
-from rich.table import Table
 from sqlalchemy.orm import Session
 
 import operator_key
 import up
-from db import clock, keys, migrate, tenancy, tenants
+from db import audit, clock, keys, migrate, tenancy, tenants
 from db.keys import ApiKey, Scope
 from settings import Settings
-from terminal import answers, fail, words
+from terminal import answer, answers, fail, json_option, operator, plain, table, words
 
-_ACTOR = "operator"
 _SHORTEST_DAYS, _LONGEST_DAYS = 1, 3650
 
 
@@ -37,29 +34,21 @@ def create(settings: Settings, name: str, scopes: tuple[Scope, ...], tenant: str
     with _changing(settings) as session:
         if not tenants.exists(session, tenant):
             fail(f"there is no tenant {tenant}: cxr tenant create {tenant}")
-        made = keys.create(session, tenant, set(map(Scope, scopes)), name=name, actor=_ACTOR, days=days)
+        made = keys.create(session, tenant, set(map(Scope, scopes)), name=name, actor=operator()[0], days=days)
         if keep:
             operator_key.keep(settings, made)
     answers.print(made)
 
 
 @key.command("list")
-@click.option("--json", "as_json", is_flag=True, help="JSON, not a table.")
+@json_option
 @click.pass_obj
-def list_(settings: Settings, *, as_json: bool) -> None:
+def list_(settings: Settings) -> None:
     """Show every key: whose, for what, until when, and when it was last used."""
     with _changing(settings) as session:
         present = clock.read(session)
         found = [_row(one, present) for one in keys.every(session)]
-    if as_json:
-        answers.print(json.dumps(found, indent=2), markup=False, soft_wrap=True)
-        return
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("id", "name", "tenant", "scopes", "state", "expires", "last used"):
-        table.add_column(column, no_wrap=column != "name")
-    for row in found:
-        table.add_row(*(value or "" for value in row.values()))
-    answers.print(table)
+    answer(found, lambda: _show(found))
 
 
 @key.command()
@@ -69,7 +58,7 @@ def revoke(settings: Settings, key_id: str) -> None:
     """Close a key from now on; browsers that signed in with it are signed out."""
     with _changing(settings) as session:
         try:
-            keys.revoke(session, key_id, actor=_ACTOR)
+            keys.revoke(session, key_id, actor=operator()[0])
         except keys.KeyUnknown:
             fail(f"there is no key {key_id}: cxr key list")
     words.print(f"key {key_id} is revoked")
@@ -87,7 +76,7 @@ def create_tenant(settings: Settings, name: str) -> None:
     """Make room for one more hospital."""
     with _changing(settings) as session:
         try:
-            tenants.add(session, name, actor=_ACTOR)
+            tenants.add(session, name, actor=operator()[0])
         except tenants.TenantUnusable as error:
             fail(str(error))
     words.print(f"tenant {name} is there; give it a key: cxr key create NAME --tenant {name} --scope submit")
@@ -115,6 +104,14 @@ def sign_in(settings: Settings) -> None:
     answers.print(link, soft_wrap=True, markup=False)
 
 
+def _show(found: list[dict[str, str | None]]) -> None:
+    columns = ("id", "name", "tenant", "scopes", "state", "expires", "last used")
+    shown = table(*columns, whole=set(columns) - {"name", "scopes"})
+    for row in found:
+        shown.add_row(*(plain(value or "") for value in row.values()))
+    answers.print(shown)
+
+
 def _row(one: ApiKey, present: datetime) -> dict[str, str | None]:
     state = "revoked" if one.revoked_at else "expired" if one.expires_at <= present else "open"
     return {
@@ -134,7 +131,7 @@ def _changing(settings: Settings) -> Iterator[Session]:
     if database is None:
         fail("there is no database yet: run `cxr migrate` or `cxr up` first")
     try:
-        with database.write() as session:
+        with audit.coming_from(operator()[1]), database.write() as session:
             yield session
     finally:
         database.close()

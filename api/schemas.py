@@ -184,3 +184,4 @@ class Ready(BaseModel):
     ready: bool
     problems: list[str]
     workers: int = Field(description="Workers heard of in the last two minutes")
+    version: str = Field(description="Of the server")

@@ -15,7 +15,7 @@ from sqlalchemy import select
 import cxr
 import operator_key
 import up
-from api.client import Client
+from cxr_client import Client
 from db import batches, queue, tenancy
 from db.batches import Item
 from db.blobs import Blobs
@@ -97,8 +97,8 @@ class Bench:
 
     def _upload(self, paths: Sequence[Path], lane: Lane = Lane.ROUTINE) -> str:
         files = [(f"{number}-{path.name}", path) for number, path in enumerate(paths)]
-        with Client(self._instance.url, key=operator_key.known(self.settings)) as client:
-            return str(client.submit(files, urgent=lane == Lane.URGENT)["id"])
+        with Client(self._instance.url, operator_key.known(self.settings)) as client:
+            return str(client.submit(files, urgent=lane == Lane.URGENT).id)
 
     def _finished(self, batch_id: str, *, pause: float) -> float:
         """When the batch was finished, by the database's clock, once it is."""

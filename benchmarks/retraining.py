@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks import instance
 from benchmarks.images import repeated
-from db import labels, retraining
+from db import labels, retraining, tenancy
 from db.labels import Given, Source, Truth
 from db.retraining import RetrainingRun, RunState
 from training import phantoms
@@ -46,7 +46,7 @@ def figure() -> None:
 
 
 def _label(bench: instance.Bench, sha256: str) -> None:
-    with bench.database.write() as session:
+    with bench.database.of(tenancy.DEFAULT).write() as session:
         labels.give(session, [Given(Truth.POSITIVE, Source.RT_PCR, "bench", image_sha256=sha256)], actor="bench")
 
 

@@ -64,12 +64,17 @@ def existing(url: str) -> Database | None:
 
 def is_current(database: Database) -> bool:
     """Whether every migration has been applied; a server that finds this false must not serve."""
+    return applied(database) == NEWEST
+
+
+def applied(database: Database) -> str | None:
+    """The last migration that was applied; None where there is none."""
     with database.read() as session:
         connection = session.connection()
         if not connection.dialect.has_table(connection, "alembic_version"):
-            return False
-        applied: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
-    return applied == NEWEST
+            return None
+        found: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    return found
 
 
 def require_current(database: Database) -> None:

@@ -10,6 +10,7 @@ from flask.testing import FlaskClient
 
 import cxr
 from api.app import create_app
+from cxr_client.version import VERSION
 from settings import Settings
 from tests.access import show_key
 
@@ -81,7 +82,8 @@ def test_a_wrong_query_is_named(client: FlaskClient) -> None:
 
 
 def test_it_is_ready_without_a_worker_and_says_so(client: FlaskClient) -> None:
-    assert client.get("/readyz").get_json() == {"ready": True, "problems": [], "workers": 0}
+    told = {"ready": True, "problems": [], "workers": 0, "version": VERSION}
+    assert client.get("/readyz").get_json() == told
     assert client.get("/livez").status_code == 200
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from terminal import Exit
 from tests.service import Service, free_port
 from training import phantoms
 
@@ -44,7 +45,7 @@ def test_a_folder_goes_in_and_a_table_comes_out(run: Run, folder: Path, tmp_path
     assert submitted.returncode == 0, submitted.stderr
     assert "not a medical device" in submitted.stdout
     assert "SYNTHETIC" in submitted.stdout
-    assert "1 files are left out" in submitted.stderr
+    assert "1 file is left out" in submitted.stderr
     fetched = run("results", "-o", tmp_path / "out.csv")
     assert fetched.returncode == 0
     rows = list(csv.DictReader((tmp_path / "out.csv").read_text().splitlines()))
@@ -98,13 +99,13 @@ def test_the_champion_is_listed(run: Run) -> None:
 
 def test_without_a_server_the_error_says_what_to_do(tmp_path: Path) -> None:
     answer = cxr("status", home=tmp_path, CXR_PORT=str(free_port()))
-    assert answer.returncode == 1
+    assert answer.returncode == Exit.AWAY
     assert "cxr up" in answer.stderr
 
 
 def test_a_home_where_nothing_runs_never_reaches_another_homes_server(service: Service, tmp_path: Path) -> None:
     answer = cxr("status", home=tmp_path, CXR_PORT=str(service.settings.port))
-    assert answer.returncode == 1
+    assert answer.returncode == Exit.AWAY
     assert str(tmp_path) in answer.stderr
 
 
@@ -140,7 +141,7 @@ def test_results_that_cannot_be_written_are_said_in_one_line(run: Run, tmp_path:
 
 def test_an_unknown_batch_is_an_error(run: Run) -> None:
     answer = run("results", "batch_unknown")
-    assert answer.returncode == 1
+    assert answer.returncode == Exit.REFUSED
     assert "batch_unknown" in answer.stderr
 
 
@@ -155,7 +156,7 @@ def test_an_unknown_batch_is_an_error(run: Run) -> None:
 )
 def test_a_setting_that_cannot_be_used_is_named(tmp_path: Path, name: str, value: str) -> None:
     answer = cxr("status", home=tmp_path, **{name: value})
-    assert answer.returncode == 1
+    assert answer.returncode == Exit.USAGE
     assert name in answer.stderr
     assert "secret" not in answer.stderr
 
@@ -170,4 +171,4 @@ def test_labels_are_given_one_by_one_and_as_a_table(run: Run, folder: Path, tmp_
     )
     many = run("label", "--csv", tmp_path / "labels.csv")
     assert (many.returncode, "1 labels kept" in many.stdout, "row 2" in many.stderr) == (1, True, True)
-    assert run("label", "positive", "--image", sha256).returncode == 1
+    assert run("label", "positive", "--image", sha256).returncode == Exit.USAGE

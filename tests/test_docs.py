@@ -155,6 +155,20 @@ def test_every_code_of_an_image_is_documented_in_its_own_words() -> None:
     assert {row[0].strip("`") for row in rows(text("docs/rejections.md"))} == {*CODES, *REASONS}
 
 
+# Threats
+
+
+def test_every_test_that_the_threats_name_is_there() -> None:
+    named = set(re.findall(r"`(test_\w+)`", text("docs/security.md")))
+    there = {
+        name
+        for module in ROOT.glob("tests/test_*.py")
+        for name in re.findall(r"^def (test_\w+)", module.read_text(), re.MULTILINE)
+    }
+    assert named
+    assert sorted(named - there) == []
+
+
 # Every document
 
 

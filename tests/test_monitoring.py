@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from db import batches, drift, monitoring, promotions, queue, shadows
+from db import batches, drift, monitoring, promotions, queue, shadows, tenancy
 from db.batches import Item
 from db.database import Database
 from db.labels import Given, Source, Truth, give
@@ -25,7 +25,7 @@ FLAT = {"score": [10] * drift.BINS, "brightness": [0, 0, 0, 50, 50, 0, 0, 0, 0, 
 def classified(database: Database, labels: Sequence[Label], scores: Sequence[float], **batch: Any) -> list[str]:
     """Submit and finish one image for each label, and return their SHA-256."""
     sha256s = [f"{number:064x}" for number in range(len(labels))]
-    with database.write() as session:
+    with database.of(tenancy.DEFAULT).write() as session:
         items = [Item(sha256, sha256, 1, "image/png") for sha256 in sha256s]
         batches.add(session, items, lane=Lane.ROUTINE, actor="test", **batch)
     with database.write() as session:
@@ -52,7 +52,7 @@ def classified(database: Database, labels: Sequence[Label], scores: Sequence[flo
 
 
 def told(database: Database, sha256s: Sequence[str], truths: Sequence[Truth]) -> None:
-    with database.write() as session:
+    with database.of(tenancy.DEFAULT).write() as session:
         rows = [
             Given(truth, Source.RT_PCR, "laboratory", image_sha256=sha256)
             for sha256, truth in zip(sha256s, truths, strict=True)

@@ -3,6 +3,7 @@
 import threading
 import time
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -123,3 +124,10 @@ def test_results_come_as_ndjson_too(api: Api, batch: str) -> None:
     assert by_suffix.text == by_accept.text
     assert len(by_suffix.text.splitlines()) == 5
     assert api.client.get(f"{batch}/results.xml").status_code == 404
+
+
+@pytest.mark.parametrize("custom_id", ["/mnt/ward-3/1.png", "ward//1.png", "a b%2Fc?.png", "胸部.png"])
+def test_an_image_is_found_by_any_custom_id(api: Api, radiograph: Radiograph, custom_id: str) -> None:
+    batch = api.submit({custom_id: radiograph(1)}).get_json()["id"]
+    answer: Any = api.client.get(f"/v1/batches/{batch}/images/{quote(custom_id, safe='')}").json
+    assert answer["custom_id"] == custom_id

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from db import batches, promotions, proof, registry
+from db import batches, promotions, proof, registry, tenancy
 from db.batches import Item
 from db.blobs import Blobs
 from db.chains import AuditRow
@@ -118,7 +118,7 @@ def test_a_batch_keeps_the_version_that_it_was_submitted_with(database: Database
     judged(database, "b")
     pinned = []
     for _ in range(2):
-        with database.write() as session:
+        with database.of(tenancy.DEFAULT).write() as session:
             item = Item("1.png", "a" * 64, 1, "image/png")
             pinned.append(batches.add(session, [item], lane=Lane.ROUTINE, actor="test").id)
         if len(pinned) == 1:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sqlalchemy import select, update
 
-from db import batches, labels, retraining
+from db import batches, labels, retraining, tenancy
 from db.batches import Item
 from db.blobs import Blobs
 from db.chains import AuditRow
@@ -66,7 +66,7 @@ def test_synthetic_purged_and_unscored_images_are_not_trained_on(database: Datab
         session.execute(update(Batch).values(purged_at=now()))
     (drawn,) = classified(database, blobs, picture(3), synthetic=True)
     label(database, drawn, POSITIVE)
-    with database.write() as session:
+    with database.of(tenancy.DEFAULT).write() as session:
         sha256 = blobs.put(picture(4))
         batches.add(session, [Item("4.png", sha256, 1, "image/png")], lane=Lane.ROUTINE, actor="test")
     label(database, sha256, POSITIVE)

@@ -18,6 +18,7 @@ from db.promotions import Finding
 from db.registry import Card
 from db.tables import Result
 from settings import Settings
+from terminal import Exit
 from tests.service import Service, free_port, until
 from tests.test_cli import cxr as command
 from training import phantoms, shipped
@@ -188,8 +189,8 @@ def test_the_commands_shadow_promote_and_go_back(running: Service, files: dict[s
     assert version in command("models", home=home).stdout
     seen = command("shadow", "--model", before, "--last", "10", "--json", home=home)
     assert seen.returncode == 0, seen.stderr
-    assert json.loads(seen.stdout)["images"] == 10
+    assert json.loads(seen.stdout)["data"]["images"] == 10
     again = command("promote", version, "--reason", "test", home=home)
-    assert (again.returncode, "already_champion" in again.stderr) == (1, True)
+    assert (again.returncode, "already_champion" in again.stderr) == (Exit.REFUSED, True)
     back = command("rollback", "--reason", "test", "--json", home=home)
     assert (back.returncode, champion(running)) == (0, before), back.stderr

@@ -1,19 +1,18 @@
 """The commands on models and images that need no server: train, evaluate, classify."""
 
-import json
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import click
 from rich.progress import MofNCompleteColumn, TextColumn
-from rich.table import Table
 
 from db import migrate, registry
 from db.blobs import Blobs
 from db.registry import Card
 from settings import Settings
-from terminal import NOTICE, answers, bar, fail, words
+from terminal import NOTICE, answer, answers, bar, fail, json_option, table, words
 from training import shipped
 from training.index import DataUnusable
 from worker import device
@@ -28,6 +27,7 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Keep weights, card and plots there, not in CXR_HOME/runs."
 )
+@json_option
 @click.pass_obj
 def train(settings: Settings, folder: Path, epochs: int, seed: int, out: Path | None) -> None:
     """Train the CNN, evaluate it on the held-out fold, and register it as a new version."""
@@ -59,17 +59,16 @@ def train(settings: Settings, folder: Path, epochs: int, seed: int, out: Path | 
             registry.register(session, Blobs(settings.blobs), run.card, run.weights, actor="train")
     else:
         words.print("not registered: this home has no database yet; run `cxr migrate` or `cxr up` first")
-    answers.print(f"model: {run.card.version}")
-    _show(run.evaluation.as_json())
+    _answer_figures(run.card.version, run.evaluation.as_json())
 
 
 @click.command()
 @click.option("--data", "folder", type=_FOLDER, required=True, help="Folder of CLASS/images and CLASS/masks.")
 @click.option("--model", "version", help="Registered version; the champion if none is named.")
 @click.option("--all", "everything", is_flag=True, help="Every image of the folder, not the held-out fold alone.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@json_option
 @click.pass_obj
-def evaluate(settings: Settings, folder: Path, version: str | None, *, everything: bool, as_json: bool) -> None:
+def evaluate(settings: Settings, folder: Path, version: str | None, *, everything: bool) -> None:
     """Evaluate a model on the held-out fold of a folder."""
     card, weights = _model(settings, version)
     device.quiet()
@@ -87,17 +86,13 @@ def evaluate(settings: Settings, folder: Path, version: str | None, *, everythin
             )
     except DataUnusable as error:
         fail(str(error))
-    figures = evaluation.as_json()
-    if as_json:
-        click.echo(json.dumps({"model": card.version} | figures, indent=2))
-    else:
-        answers.print(f"model: {card.version}")
-        _show(figures)
+    _answer_figures(card.version, evaluation.as_json())
 
 
 @click.command()
 @click.argument("image", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--model", "version", help="Registered version; the champion if none is named.")
+@json_option
 @click.pass_obj
 def classify(settings: Settings, image: Path, version: str | None) -> None:
     """Classify one image by its path, without a server."""
@@ -107,7 +102,7 @@ def classify(settings: Settings, image: Path, version: str | None) -> None:
     try:
         decoded = decoder.decoded(image.read_bytes())
     except ImageRejected as rejected:
-        fail(f"{image}: {rejected.code}: {CODES[rejected.code]}")
+        fail(f"{image}: {rejected.code}: {CODES[rejected.code]}", code=rejected.code)
     card, weights = _model(settings, version)
     device.quiet()
     with words.status("loading the model"):
@@ -121,17 +116,30 @@ def classify(settings: Settings, image: Path, version: str | None) -> None:
     (prediction,) = assess([decoded], gate, predictor.predict)
     if prediction.raw is not None and not math.isfinite(prediction.raw):
         fail(f"{card.version} gave no number for this image")
-    click.echo(f"label: {prediction.label}")
-    if prediction.probability is not None:
-        click.echo(f"probability: {prediction.probability:.6f} (positive from {card.threshold:.3f})")
-    for reason in prediction.reasons:
-        click.echo(f"reason: {reason}: {REASONS[reason]}")
-    click.echo(f"model: {card.version}")
-    click.echo(f"gate: {gate.version}")
-    words.print(NOTICE, style="yellow")
+    told = {
+        "label": prediction.label,
+        "probability": prediction.probability,
+        "reasons": prediction.reasons,
+        "threshold": card.threshold,
+        "model_version": card.version,
+        "gate": gate.version,
+    }
+
+    def show() -> None:
+        click.echo(f"label: {prediction.label}")
+        if prediction.probability is not None:
+            click.echo(f"probability: {prediction.probability:.6f} (positive from {card.threshold:.3f})")
+        for reason in prediction.reasons:
+            click.echo(f"reason: {reason}: {REASONS[reason]}")
+        click.echo(f"model: {card.version}")
+        click.echo(f"gate: {gate.version}")
+        words.print(NOTICE, style="yellow")
+
+    answer(told, show)
 
 
 @click.command()
+@json_option
 @click.pass_obj
 def models(settings: Settings) -> None:
     """List the registered model versions."""
@@ -141,13 +149,16 @@ def models(settings: Settings) -> None:
     with database.read() as session:
         champion = registry.champion(session).version
         found = registry.cards(session)
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("version", "", "AUROC on the held-out fold", "threshold"):
-        table.add_column(name)
+    told = [{**vars(card), "champion": card.version == champion} for card in found]
+    answer(told, lambda: _show_models(found, champion))
+
+
+def _show_models(found: Sequence[Card], champion: str) -> None:
+    shown = table("version", "", "AUROC on the held-out fold", "threshold", whole={"version", ""})
     for card in found:
         mark = "champion" if card.version == champion else ""
-        table.add_row(card.version, mark, f"{card.metrics.get('auroc', float('nan')):.3f}", f"{card.threshold:.3f}")
-    answers.print(table)
+        shown.add_row(card.version, mark, f"{card.metrics.get('auroc', float('nan')):.3f}", f"{card.threshold:.3f}")
+    answers.print(shown)
 
 
 def _model(settings: Settings, version: str | None) -> tuple[Card, bytes]:
@@ -166,15 +177,17 @@ def _model(settings: Settings, version: str | None) -> tuple[Card, bytes]:
         return registry.card_of(model), Blobs(settings.blobs).read(model.weights_sha256)
 
 
-def _show(figures: dict[str, object]) -> None:
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("figure")
-    table.add_column("value", justify="right")
-    table.add_column("95 % interval")
+def _answer_figures(version: str, figures: dict[str, object]) -> None:
+    answer({"model": version} | figures, lambda: _show(version, figures))
+
+
+def _show(version: str, figures: dict[str, object]) -> None:
+    answers.print(f"model: {version}")
+    shown = table("figure", "value", "95 % interval", right={"value"}, whole={"value"})
     for name, value in figures.items():
         interval = figures.get(f"{name}_interval")
         if isinstance(value, float):
-            shown = f"{interval[0]:.3f} to {interval[1]:.3f}" if isinstance(interval, list) else ""
-            table.add_row(name.replace("_", " "), f"{value:.3f}", shown)
-    answers.print(table)
+            between = f"{interval[0]:.3f} to {interval[1]:.3f}" if isinstance(interval, list) else ""
+            shown.add_row(name.replace("_", " "), f"{value:.3f}", between)
+    answers.print(shown)
     answers.print(NOTICE, style="yellow")

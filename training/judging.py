@@ -1,17 +1,15 @@
 """The command that puts a version before the gate."""
 
-import json
 import sys
 from pathlib import Path
 
 import click
 from rich.progress import MofNCompleteColumn
-from rich.table import Table
 
 from db import migrate, registry
 from db.blobs import Blobs
 from settings import Settings
-from terminal import answers, bar, fail
+from terminal import Exit, answer, answers, bar, fail, json_option, table
 from training.index import DataUnusable
 from worker import device
 
@@ -24,9 +22,9 @@ from worker import device
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Folder of CLASS/images and CLASS/masks; CXR_TRAINING_DATA if not given.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@json_option
 @click.pass_obj
-def judge(settings: Settings, version: str, folder: Path | None, *, as_json: bool) -> None:
+def judge(settings: Settings, version: str, folder: Path | None) -> None:
     """Put a version before the gate, on the folder's frozen fold, and keep the verdict. Exits with 1 if it fails."""
     chosen = folder or settings.training_data
     if not chosen.name:
@@ -51,20 +49,16 @@ def judge(settings: Settings, version: str, folder: Path | None, *, as_json: boo
             )
     except (DataUnusable, ModelUnusable, registry.VersionUnknown, registry.NoChampion) as error:
         fail(str(error))
-    if as_json:
-        told = {"version": version, "champion": verdict.champion, "passed": verdict.passed}
-        click.echo(json.dumps(told | {"findings": verdict.findings}, indent=2))
-    else:
-        _show(verdict.findings)
-        answers.print(f"{version} {'passes' if verdict.passed else 'does not pass'}, against {verdict.champion}")
+    told = {"version": version, "champion": verdict.champion, "passed": verdict.passed, "findings": verdict.findings}
+    said = f"{version} {'passes' if verdict.passed else 'does not pass'}, against {verdict.champion}"
+    answer(told, lambda: _show(verdict.findings, said))
     if not verdict.passed:
-        sys.exit(1)
+        sys.exit(Exit.PROBLEM)
 
 
-def _show(findings: list[dict[str, object]]) -> None:
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("rule", "", "what was found"):
-        table.add_column(name)
+def _show(findings: list[dict[str, object]], said: str) -> None:
+    shown = table("rule", "", "what was found", whole={""})
     for finding in findings:
-        table.add_row(str(finding["rule"]), "passes" if finding["passed"] else "fails", str(finding["words"]))
-    answers.print(table)
+        shown.add_row(str(finding["rule"]), "passes" if finding["passed"] else "fails", str(finding["words"]))
+    answers.print(shown)
+    answers.print(said)

@@ -1,24 +1,22 @@
 """The command that lets a challenger look at what came in lately."""
 
-import json
-
 import click
 from rich.progress import MofNCompleteColumn
-from rich.table import Table
 
 from db import migrate, registry
 from db.blobs import Blobs
+from db.shadows import ShadowReport
 from settings import Settings
-from terminal import answers, bar, fail
+from terminal import answer, answers, bar, fail, json_option, table
 from worker import device, priority
 
 
 @click.command()
 @click.option("--model", "version", help="Registered version; the challenger if none is named.")
 @click.option("--last", "images", type=click.IntRange(min=1), default=1000, show_default=True, help="Images.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@json_option
 @click.pass_obj
-def shadow(settings: Settings, /, version: str | None, images: int, *, as_json: bool) -> None:
+def shadow(settings: Settings, /, version: str | None, images: int) -> None:
     """Score the last images of patients with a challenger, and report which labels would change. Makes no result."""
     database = migrate.existing(settings.database_url)
     if database is None:
@@ -52,16 +50,15 @@ def shadow(settings: Settings, /, version: str | None, images: int, *, as_json: 
         fail(str(error))
     finally:
         decoders.close()
-    if as_json:
-        told = {"version": report.version, "images": report.images, "unreadable": report.unreadable}
-        click.echo(json.dumps(told | {"flips": report.flips}, indent=2))
-        return
-    table = Table(box=None, header_style="bold", pad_edge=False)
+    told = {"version": report.version, "images": report.images, "unreadable": report.unreadable, "flips": report.flips}
+    answer(told, lambda: _show(report))
+
+
+def _show(report: ShadowReport) -> None:
     columns = ("site", "source", "before", "after", "images")
-    for name in columns:
-        table.add_column(name)
+    shown = table(*columns, right={"images"})
     for flip in report.flips:
-        table.add_row(*(str(flip[name]) for name in columns))
-    answers.print(table)
+        shown.add_row(*(str(flip[name]) for name in columns))
+    answers.print(shown)
     changed = sum(flip["images"] for flip in report.flips)
     answers.print(f"{changed} of {report.images} labels would change; {report.unreadable} images cannot be read")

@@ -1,0 +1,250 @@
+"""What the server answers, typed and frozen. Fields that a newer server adds are kept, and break nothing."""
+
+from datetime import datetime
+from typing import Any, Final, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from cxr_client.errors import AnswerUnknown
+
+OPEN: Final = frozenset({"receiving", "processing", "cancelling"})
+"""States of a batch that has not ended."""
+
+
+class Answer(BaseModel):
+    """The base: read-only, and tolerant of what it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
+
+
+class Counts(Answer):
+    """Images by state; they add up to the batch's total."""
+
+    received: int
+    queued: int
+    leased: int
+    classified: int
+    rejected: int
+    quarantined: int
+    cancelled: int
+    expired: int
+
+
+class Batch(Answer):
+    id: str
+    lane: str
+    state: str
+    outcome: str | None
+    model_version: str | None
+    synthetic: bool
+    total: int
+    announced: int | None
+    counts: Counts
+    progress: float
+    submitted_at: datetime
+    finished_at: datetime | None
+    expires_at: datetime | None
+    purged_at: datetime | None
+    notice: str
+    queue_position: int | None = None
+    eta_seconds: float | None = None
+
+    @property
+    def open(self) -> bool:
+        """Whether images of it may still change."""
+        return self.state in OPEN
+
+    @property
+    def done(self) -> int:
+        """How many images have their answer."""
+        return round(self.progress * self.total)
+
+
+class Refused(Answer):
+    custom_id: str
+    code: str
+
+
+class Submitted(Batch):
+    """The batch, with what was refused already by its header."""
+
+    rejected: list[Refused]
+
+
+class Image(Answer):
+    """One image of a batch where it stands; `label` and `probability` are None until it is classified."""
+
+    custom_id: str
+    state: str
+    code: str | None
+    label: str | None
+    probability: float | None
+    threshold: float | None
+    reasons: list[str] | None
+    gate: str | None
+    model_version: str | None
+    sha256: str
+    result_id: str | None
+
+
+class Result(Answer):
+    """One result with everything that made it."""
+
+    id: str
+    batch_id: str
+    custom_id: str
+    image_sha256: str
+    study_uid: str | None
+    sop_uid: str | None
+    accession: str | None
+    model_version: str
+    weights_sha256: str
+    preprocessing: str
+    gate: str | None
+    raw_probability: float | None
+    probability: float | None
+    threshold: float
+    label: str
+    reasons: list[str]
+    worker: str
+    decode_ms: float
+    predict_ms: float
+    created_at: datetime
+    notice: str
+
+
+class Step(Answer):
+    """Something that happened to a result; `seq` is the audit's row that tells it."""
+
+    at: datetime
+    action: str
+    actor: str
+    origin: str | None
+    detail: dict[str, Any]
+    seq: int
+
+
+class History(Answer):
+    """The life of one result, oldest step first."""
+
+    result: Result
+    steps: list[Step]
+
+
+class Label(Answer):
+    """One label of ground truth; `patient` is the SHA-256 of a pseudonym."""
+
+    id: int
+    accession: str | None
+    image_sha256: str | None
+    label: str
+    source: str
+    given_by: str
+    patient: str | None
+    found_at: datetime | None
+    actor: str
+    created_at: datetime
+
+
+class LabelRow(Answer):
+    """What became of one row of ground truth: kept, of so many stored images, or why not."""
+
+    row: int
+    status: int
+    id: int | None
+    images: int
+    detail: str | None
+
+
+class Labelled(Answer):
+    kept: int
+    refused: int
+    rows: list[LabelRow]
+
+
+class Promotion(Answer):
+    """A change of champion: pending until a worker has tried the version."""
+
+    id: int
+    version: str
+    previous: str
+    rollback: bool
+    who: str
+    reason: str
+    state: str
+    problem: str | None
+    asked_at: datetime
+    settled_at: datetime | None
+
+
+class Model(Answer):
+    version: str
+    aliases: list[str]
+    weights_sha256: str
+    preprocessing: str
+    threshold: float
+    data_fingerprint: str
+    registered_at: datetime
+    auroc: float | None
+
+
+class ModelList(Answer):
+    data: list[Model]
+    promotion: Promotion | None
+
+
+class RetrainingRun(Answer):
+    """A run that makes a candidate: `version` once it did, `passed` what the gate says of it."""
+
+    id: str
+    state: str
+    cancelling: bool
+    epoch: int
+    epochs: int | None
+    version: str | None
+    passed: bool | None
+    problem: str | None
+    asked_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+class Limits(Answer):
+    images_per_batch: int
+    bytes_per_image: int
+    bytes_per_request: int
+    pixels_per_image: int
+    bytes_per_custom_id: int
+    growth_in_zip: int
+    formats: list[str]
+
+
+class Ready(Answer):
+    """Whether the server takes images, and why not."""
+
+    ready: bool
+    problems: list[str]
+    workers: int
+    version: str | None = None
+    date: datetime | None = None
+    """The server's clock, by its header."""
+
+
+Kind = TypeVar("Kind", bound=Answer)
+
+
+def read(kind: type[Kind], told: Any) -> Kind:
+    """What was told, as `kind`, or AnswerUnknown."""
+    try:
+        return kind.model_validate(told)
+    except ValidationError as error:
+        fields = ", ".join(sorted({".".join(map(str, one["loc"])) for one in error.errors()}))
+        raise AnswerUnknown(f"the answer is no {kind.__name__} ({fields}): do server and client fit?") from error
+
+
+def data(told: Any) -> list[Any]:
+    """The entries of a page, or AnswerUnknown."""
+    found = told.get("data") if isinstance(told, dict) else None
+    if not isinstance(found, list):
+        raise AnswerUnknown("the answer holds no list: do server and client fit?")
+    return found
