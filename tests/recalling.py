@@ -65,7 +65,7 @@ class Recalled:
         return CliRunner().invoke(cxr.main, words, env=self.settings.environment())
 
     def told(self, *words: str) -> dict[str, Any]:
-        answer: dict[str, Any] = json.loads(self.run(*words, "--json").stdout)
+        answer: dict[str, Any] = json.loads(self.run(*words, "--json").stdout)["data"]
         return answer
 
 

@@ -60,24 +60,24 @@ def test_what_is_gone_is_said_to_be_gone_and_not_to_be_wrong(recalled: Recalled)
     first, second, third = recalled.lines()[:3]
     recalled.purge(first)
     answer = recalled.run("verify", str(first.result_id))
-    assert (answer.exit_code, "purged" in answer.stderr) == (3, True)
+    assert (answer.exit_code, "purged" in answer.stderr) == (6, True)
 
     change(recalled, str(second.result_id), gate="gate-of-old")
     answer = recalled.run("verify", str(second.result_id))
-    assert (answer.exit_code, "gate-of-old" in answer.stderr) == (3, True)
+    assert (answer.exit_code, "gate-of-old" in answer.stderr) == (6, True)
 
     with recalled.database.read() as session:
         weights = session.get_one(Model, recalled.shipped).weights_sha256
     recalled.blobs.path(weights).unlink()
     answer = recalled.run("verify", str(third.result_id))
-    assert (answer.exit_code, "missing or damaged" in answer.stderr) == (3, True)
+    assert (answer.exit_code, "missing or damaged" in answer.stderr) == (6, True)
 
 
 def test_a_model_of_another_preprocessing_cannot_compute_it(recalled: Recalled) -> None:
     with recalled.database.write() as session:
         session.execute(text("UPDATE models SET preprocessing = 'grey64-0'"))
     answer = recalled.run("verify", str(recalled.lines()[0].result_id))
-    assert (answer.exit_code, "grey64-0" in answer.stderr) == (3, True)
+    assert (answer.exit_code, "grey64-0" in answer.stderr) == (6, True)
 
 
 def test_a_result_that_is_not_there_is_named(recalled: Recalled) -> None:

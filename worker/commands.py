@@ -1,6 +1,5 @@
 """The commands that compute again what was kept: verify, reclassify. They work on the database and the images themselves."""
 
-import json
 import os
 import socket
 import sys
@@ -8,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.progress import MofNCompleteColumn
@@ -19,7 +18,7 @@ from db.blobs import Blobs
 from db.database import Database
 from db.tables import Label
 from settings import Settings
-from terminal import NOTICE, answers, bar, fail, operator, words
+from terminal import NOTICE, Exit, answer, answers, bar, fail, json_option, operator, words
 from worker import device
 
 if TYPE_CHECKING:
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     from worker.models import Models
     from worker.verification import Verified
 
-_NOT_COMPUTABLE = 3
 _Pairs = Counter[tuple[Label, Label]]
 
 
@@ -72,12 +70,12 @@ def _database(settings: Settings) -> Database:
 
 @click.command()
 @click.argument("result")
-@click.option("--json", "as_json", is_flag=True, help="JSON, not lines for people.")
+@json_option
 @click.pass_obj
-def verify(settings: Settings, result: str, *, as_json: bool) -> None:
+def verify(settings: Settings, result: str) -> None:
     """Compute one result again from the stored bytes, with the model, preprocessing and gate that it names, and compare.
 
-    Exits with 0 if it is confirmed, 1 if it is not, 3 if it cannot be computed any more.
+    Exits with 0 if it is confirmed, 1 if it is not, 6 if it cannot be computed any more.
     """
     with words.status("computing again"), _bench(settings, decoders=1) as bench:
         from worker import verification  # noqa: PLC0415
@@ -92,36 +90,31 @@ def verify(settings: Settings, result: str, *, as_json: bool) -> None:
         except verification.NotComputable as error:
             told = {"confirmed": None, "reason": str(error)}
         _note(bench.database, Entry("result.verified", result, found.result.batch_id, told))
-    _say(result, told, as_json=as_json)
     if told["confirmed"] is None:
-        sys.exit(_NOT_COMPUTABLE)
-    sys.exit(not told["confirmed"])
+        fail(f"{result} cannot be computed again: {told['reason']}", code="not_computable", status=Exit.GONE)
+    answer({"result": result} | told, lambda: _say(result, told))
+    sys.exit(Exit.DONE if told["confirmed"] else Exit.PROBLEM)
 
 
-def _confirmation(kept: float | None, verified: "Verified") -> dict[str, object]:
+def _confirmation(kept: float | None, verified: "Verified") -> dict[str, Any]:
+    from worker.verification import TOLERANCE  # noqa: PLC0415
+
     return {
         "confirmed": not verified.differences,
         "kept_raw_probability": kept,
         "raw_probability": verified.raw_probability,
         "difference": verified.difference,
+        "tolerance": TOLERANCE,
         "differences": list(verified.differences),
     }
 
 
-def _say(result: str, told: dict[str, object], *, as_json: bool) -> None:
-    from worker.verification import TOLERANCE  # noqa: PLC0415
-
-    if as_json:
-        click.echo(json.dumps({"result": result, "tolerance": TOLERANCE} | told))
-        return
-    if told["confirmed"] is None:
-        words.print(f"{result} cannot be computed again: {told['reason']}", style="yellow", markup=False)
-        return
+def _say(result: str, told: dict[str, Any]) -> None:
     click.echo(f"result: {result}")
     if told["difference"] is not None:
         click.echo(f"raw probability: kept {told['kept_raw_probability']}, computed {told['raw_probability']}")
-        click.echo(f"difference: {told['difference']:.1e} of at most {TOLERANCE:.0e}")
-    for difference in told["differences"]:  # type: ignore[attr-defined]
+        click.echo(f"difference: {told['difference']:.1e} of at most {told['tolerance']:.0e}")
+    for difference in told["differences"]:
         click.echo(f"differs: {difference}")
     click.echo("confirmed" if told["confirmed"] else "NOT confirmed")
     words.print(NOTICE, style="yellow")
@@ -131,9 +124,9 @@ def _say(result: str, told: dict[str, object], *, as_json: bool) -> None:
 @click.option("--model", "old", required=True, help="Version whose results are seen anew.")
 @click.option("--with", "new", required=True, help="Version that sees them anew.")
 @click.option("--dry-run", "dry", is_flag=True, help="Compute and count, but keep nothing.")
-@click.option("--json", "as_json", is_flag=True, help="JSON, not lines for people.")
+@json_option
 @click.pass_obj
-def reclassify(settings: Settings, old: str, new: str, *, dry: bool, as_json: bool) -> None:
+def reclassify(settings: Settings, old: str, new: str, *, dry: bool) -> None:
     """See every result of a model version anew with another, and keep that beside the original.
 
     Killed and run again, it goes on where it was. Exits with 1 if some images could not be seen anew.
@@ -166,8 +159,8 @@ def reclassify(settings: Settings, old: str, new: str, *, dry: bool, as_json: bo
                 fail(str(error))
         with bench.database.read() as session:
             changes = report.changes if dry else Counter(amendments.changes(session, old, new))
-    _tell(report.changes.total(), changes, report.missing, dry=dry, as_json=as_json)
-    sys.exit(1 if report.missing else 0)
+    _tell(report.changes.total(), changes, report.missing, dry=dry)
+    sys.exit(Exit.PROBLEM if report.missing else Exit.DONE)
 
 
 def _check(session: "Session", old: str, new: str) -> None:
@@ -178,27 +171,29 @@ def _check(session: "Session", old: str, new: str) -> None:
         fail(str(error))
 
 
-def _tell(now: int, changes: _Pairs, missing: Counter[str], *, dry: bool, as_json: bool) -> None:
+def _tell(now: int, changes: _Pairs, missing: Counter[str], *, dry: bool) -> None:
     """What this run did, and what all runs together changed."""
     changed = {f"{before} to {after}": number for (before, after), number in sorted(changes.items()) if before != after}
     told = {
+        "dry_run": dry,
         "amended_now": 0 if dry else now,
         "amended_in_all": changes.total(),
         "labels_changed": sum(changed.values()),
         "changes": changed,
         "not_seen": dict(missing),
     }
-    if as_json:
-        click.echo(json.dumps({"dry_run": dry} | told))
-        return
-    if dry:
-        click.echo(f"{changes.total()} results would be amended; nothing was kept")
+    answer(told, lambda: _show(told))
+
+
+def _show(told: dict[str, Any]) -> None:
+    if told["dry_run"]:
+        click.echo(f"{told['amended_in_all']} results would be amended; nothing was kept")
     else:
-        click.echo(f"{now} results amended now, {changes.total()} in all")
+        click.echo(f"{told['amended_now']} results amended now, {told['amended_in_all']} in all")
     click.echo(f"labels changed: {told['labels_changed']}")
-    for way, number in changed.items():
+    for way, number in told["changes"].items():
         click.echo(f"  {way}: {number}")
-    for code, number in missing.items():
+    for code, number in told["not_seen"].items():
         click.echo(f"not seen anew, {code}: {number}")
     answers.print(NOTICE, style="yellow")
 
