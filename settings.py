@@ -6,6 +6,7 @@ import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, Self
 
@@ -95,6 +96,12 @@ class Settings:
     max_image_bytes: int = _setting("CXR_MAX_IMAGE_BYTES", 50_000_000, "Bytes of one image", least=1)
     max_batch_bytes: int = _setting("CXR_MAX_BATCH_BYTES", 5 << 30, "Bytes of one request", least=1)
     min_free_bytes: int = _setting("CXR_MIN_FREE_BYTES", 1 << 28, "Free disk below which uploads are refused", least=0)
+    import_root: str = _setting(
+        "CXR_IMPORT_ROOT", "", "Directory below which a batch may name files of this machine; empty: none may"
+    )
+    webhook_networks: str = _setting(
+        "CXR_WEBHOOK_NETWORKS", "", "Networks in which webhooks may be, as 10.1.0.0/16 10.2.3.4/32; empty: public ones"
+    )
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:
@@ -114,7 +121,18 @@ class Settings:
         if settings.lease_seconds < _LEASE_OVER_DECODE * settings.decode_seconds:
             words = f"CXR_LEASE_SECONDS must be at least {_LEASE_OVER_DECODE} times CXR_DECODE_SECONDS"
             raise SettingInvalid(f"{words}, or a slow image loses its lease while it is decoded")
+        if settings.import_root and not Path(settings.import_root).is_absolute():
+            raise SettingInvalid(f"CXR_IMPORT_ROOT={settings.import_root!r}: give an absolute path")
+        try:
+            settings.networks  # noqa: B018 - a wrong one stops the start
+        except ValueError as error:
+            raise SettingInvalid(f"CXR_WEBHOOK_NETWORKS: {error}; give networks as 10.1.0.0/16 10.2.3.4/32") from error
         return settings
+
+    @property
+    def networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """Where webhooks may be beside the public addresses."""
+        return tuple(ip_network(text) for text in self.webhook_networks.replace(",", " ").split())
 
     def environment(self) -> dict[str, str]:
         """The same settings as environment variables, for a child process."""

@@ -1,7 +1,5 @@
 """The web application, wired together."""
 
-from typing import Any
-
 from apiflask import APIFlask
 from flask import request
 from werkzeug.routing import PathConverter
@@ -10,6 +8,7 @@ from api import (
     access,
     batches,
     browsers,
+    document,
     drafts,
     findings,
     health,
@@ -19,10 +18,12 @@ from api import (
     once,
     pages,
     problems,
+    reference,
     retraining,
     sign_in,
     submissions,
     trail,
+    webhooks,
 )
 from api.looks import Looks
 from api.polling import Patience
@@ -48,6 +49,7 @@ def create_app(settings: Settings) -> APIFlask:
     app = APIFlask("api", title="cxr-batch", version=VERSION, docs_path=None)
     app.config["OPENAPI_VERSION"] = "3.1.0"
     app.config["DESCRIPTION"] = "Batches of chest X-rays, classified. Research software, not a medical device."
+    app.config["AUTO_OPERATION_ID"] = True
     app.config["MAX_FORM_MEMORY_SIZE"] = 0  # bodies are streamed by api.uploads, never parsed by Flask
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.url_map.merge_slashes = False
@@ -76,14 +78,16 @@ def create_app(settings: Settings) -> APIFlask:
         monitoring,
         retraining,
         trail,
+        webhooks,
         health,
+        reference,
         pages,
         sign_in,
     ):
         app.register_blueprint(module.blueprint)
     once.guard(app)
     access.register(app)
-    app.spec_processor(lambda spec: access.describe(_describe_bodies(spec)))  # there is place for one
+    app.spec_processor(lambda spec: document.complete(access.describe(spec)))  # there is place for one
     return app
 
 
@@ -94,14 +98,3 @@ def _note_origin() -> None:
 
 def _forget_origin(_error: BaseException | None) -> None:
     audit.ORIGIN.set(None)
-
-
-def _describe_bodies(spec: Any) -> Any:
-    """APIFlask cannot describe bodies that it does not parse."""
-    file = {"type": "string", "format": "binary"}
-    form = {"type": "object", "properties": {"images": {"type": "array", "items": file}}}
-    spec["paths"]["/v1/batches"]["post"]["requestBody"] = {
-        "required": True,
-        "content": {"multipart/form-data": {"schema": form}, "application/zip": {"schema": file}},
-    }
-    return labels.describe(spec)

@@ -86,9 +86,9 @@ def nonce() -> str:
 def _protect(response: Response) -> Response:
     """Answers name findings: no cache keeps them, no browser guesses their type, no page runs what is not ours."""
     response.headers["X-Content-Type-Options"] = "nosniff"
-    if request.endpoint != "static":  # the page's own style and script, the same for everybody
+    if request.endpoint not in {"static", "reference.asset"}:  # the pages' styles and scripts, the same for everybody
         response.headers["Cache-Control"] = "no-store"
-    if response.mimetype == "text/html":
+    if response.mimetype == "text/html" and "Content-Security-Policy" not in response.headers:
         response.headers["Content-Security-Policy"] = _POLICY.format(nonce=nonce())
         response.headers["Referrer-Policy"] = "same-origin"  # with no-referrer a form of our own comes from `null`
     return response

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Annotated
 
 from apiflask import APIBlueprint
 from flask import Response, current_app, request, url_for
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 
-from api import bodies, uploads
+from api import uploads
 from api.acceptance import accepted, check_kept, model_needed
 from api.access import needs
 from api.batches import changing
@@ -23,30 +23,28 @@ from db.tables import Batch, Lane
 blueprint = APIBlueprint("drafts", __name__, url_prefix="/v1/batches", tag="Batches")
 
 
-class Draft(BaseModel, extra="forbid"):
+class Wanted(BaseModel, extra="forbid"):
+    lane: Lane = Lane.ROUTINE
+    synthetic: bool = Field(default=False, description="The images were made by code; shown wherever they are")
+
+
+class Draft(Wanted):
     """Opens a batch that is filled image by image."""
 
-    lane: Lane | None = Field(default=None, description="As in the query")
-    synthetic: bool | None = Field(default=None, description="As in the query")
     total: Annotated[int, Field(ge=1)] | None = Field(
         default=None, description="How many images it is to have; then it cannot be submitted with another number"
     )
 
 
-def begin(lane: Lane, *, synthetic: bool) -> Any:
-    """Open the draft that the request's JSON describes: 201."""
-    try:
-        asked = Draft.model_validate_json(bodies.whole())
-    except ValidationError as error:
-        words = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
-        raise Problem(422, "invalid_request", words) from error
+def begin(asked: Draft) -> Response:
+    """Open the draft: 201."""
     own = parts()
     with own.database.write() as session:
         batch = drafts.begin(
             session,
-            lane=asked.lane or lane,
+            lane=asked.lane,
             actor=who(),
-            synthetic=synthetic if asked.synthetic is None else asked.synthetic,
+            synthetic=asked.synthetic,
             announced=asked.total,
             expire_seconds=own.settings.expire_hours * 3600,
         )

@@ -1,14 +1,14 @@
 """Results by themselves: one by its id, and a search over all batches."""
 
-from datetime import datetime
 from typing import Annotated
 
 from apiflask import APIBlueprint
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 from sqlalchemy.orm import Session
 
 from api.access import needs
 from api.batches import Query
+from api.moments import When
 from api.problems import Problem
 from api.schemas import ResultAnswer, ResultPage
 from api.wiring import parts, who
@@ -24,12 +24,8 @@ class SearchQuery(Query):
     accession: str | None = Field(default=None, max_length=64, description="Accession number, exactly")
     model: str | None = Field(default=None, max_length=200, description="Model version")
     label: Label | None = None
-    since: Annotated[datetime, AwareDatetime] | None = Field(
-        default=None, alias="from", description="Results of then and later"
-    )
-    until: Annotated[datetime, AwareDatetime] | None = Field(
-        default=None, alias="to", description="Results before then"
-    )
+    since: When | None = Field(default=None, alias="from", description="Results of then and later")
+    until: When | None = Field(default=None, alias="to", description="Results before then")
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
     after: str | None = Field(default=None, pattern="^result_[0-9a-f]+$", description="`after` of the page before")
 

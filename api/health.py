@@ -4,12 +4,12 @@ from apiflask import APIBlueprint
 from flask import Response
 from sqlalchemy.exc import DBAPIError
 
-from api import archives, uploads
+from api import archives, bodies, imports, labels, once, polling, uploads
 from api.access import needs, open_to_all
 from api.schemas import Limits, Ready
 from api.wiring import parts
 from cxr_client.version import VERSION
-from db import heartbeats, migrate, registry
+from db import heartbeats, migrate, registry, webhooks
 from db.keys import Scope
 from worker.formats import MAX_PIXELS
 
@@ -58,7 +58,15 @@ def limits() -> Limits:
         bytes_per_image=settings.max_image_bytes,
         bytes_per_request=settings.max_batch_bytes,
         pixels_per_image=MAX_PIXELS,
+        bytes_per_json=bodies.MOST_BYTES,
         bytes_per_custom_id=uploads.LONGEST_NAME,
+        characters_per_idempotency_key=once.LONGEST_KEY,
+        paths_per_import=imports.MOST_PATHS if settings.import_root else 0,
+        labels_per_request=labels.MOST_ROWS,
+        webhooks=webhooks.MOST_WEBHOOKS,
+        attempts_per_message=webhooks.MOST_ATTEMPTS,
+        seconds_to_wait=polling.LONGEST_WAIT_SECONDS,
+        hours_until_expiry=settings.expire_hours,
         growth_in_zip=archives.HIGHEST_RATIO,
         formats=["image/png", "image/jpeg", "application/dicom", "application/zip"],
     )

@@ -4,15 +4,16 @@ import csv
 import io
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Final, Self
 
 from apiflask import APIBlueprint
 from flask import current_app, json, request
-from pydantic import AwareDatetime, BaseModel, Field, StringConstraints, ValidationError, model_validator
+from pydantic import BaseModel, Field, StringConstraints, ValidationError, model_validator
 
 from api import bodies
 from api.access import needs
 from api.batches import Query
+from api.moments import When
 from api.problems import Problem
 from api.wiring import parts, who
 from db import labels
@@ -21,7 +22,7 @@ from db.labels import Given, GroundTruth, Kept, Source, Truth
 
 blueprint = APIBlueprint("labels", __name__, url_prefix="/v1/labels", tag="Labels")
 
-_MOST_ROWS = 10_000
+MOST_ROWS: Final = 10_000
 _WORDS = {
     "result_unknown": "there is no result of this id",
     "image_unknown": "no image with these bytes was ever submitted",
@@ -41,7 +42,7 @@ class LabelRow(BaseModel, extra="forbid"):
     label: Truth
     source: Source
     given_by: Annotated[Text, Field(max_length=200)] = Field(description="Who found it; no patient")
-    found_at: Annotated[datetime, AwareDatetime] | None = Field(default=None, description="When it was found")
+    found_at: When | None = Field(default=None, description="When it was found")
     patient: Annotated[Text, Field(max_length=200)] | None = Field(
         default=None, description="Your pseudonym; only its SHA-256 is kept"
     )
@@ -107,8 +108,8 @@ class LabelsQuery(Query):
 @blueprint.doc(summary="Give labels as JSON or CSV; each row has its own answer", responses=[400, 413, 415, 422])
 def give() -> LabelsAnswer:
     rows = list(_rows())
-    if not 0 < len(rows) <= _MOST_ROWS:
-        raise Problem(422, "labels_count", f"Give 1 to {_MOST_ROWS} labels; there are {len(rows)}.")
+    if not 0 < len(rows) <= MOST_ROWS:
+        raise Problem(422, "labels_count", f"Give 1 to {MOST_ROWS} labels; there are {len(rows)}.")
     checked = [_checked(row) for row in rows]
     with parts().database.write() as session:
         kept = iter(labels.give(session, [one for one in checked if isinstance(one, Given)], actor=who()))

@@ -4,12 +4,13 @@
 says with `said` what it read, as soon as it knows.
 """
 
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from flask import Flask, Response, abort, current_app, g, request
 from sqlalchemy import event
@@ -19,11 +20,15 @@ from sqlalchemy.orm import Session
 from api import bodies
 from api.problems import Problem
 from api.wiring import parts
-from db import idempotency
+from db import idempotency, tenancy
 from db.idempotency import Earlier, KeyReused
+
+View: TypeAlias = Callable[..., Any]
+Rebuilt: TypeAlias = Callable[[str], Response]
 
 HEADER: Final = "Idempotency-Key"
 LONGEST_KEY: Final = 255
+PATTERN: Final = f"^[!-~]{{1,{LONGEST_KEY}}}$"
 _STREAMED: Final = frozenset({"multipart/form-data", "application/zip"})
 _REFUSED: Final = range(400, 500)
 _in_flight: set[tuple[str, str]] = set()
@@ -35,10 +40,10 @@ class _Request:
     """The present request under its key; the key is reserved once `fingerprint` is known and something is stored."""
 
     key: str
+    rebuilt: Rebuilt | None
     fingerprint: str | None = None
     batch_id: str | None = None
     reserved: bool = False
-    secret: bool = False
 
 
 def guard(app: Flask) -> None:
@@ -48,20 +53,24 @@ def guard(app: Flask) -> None:
             app.view_functions[rule.endpoint] = _guarded(app.view_functions[rule.endpoint])
 
 
-def streaming(view: Callable[..., Any]) -> Callable[..., Any]:
-    """Mark a view that reads files from its body as they come, and calls `said` itself."""
-    view.streams = True  # type: ignore[attr-defined]
-    return view
+def streaming(rebuilt: Rebuilt) -> Callable[[View], View]:
+    """Mark a view that reads files from its body as they come, and calls `said` itself.
 
-
-def said(*what: Any, rebuilt: Callable[[str], Response] | None = None) -> None:
-    """Tell what a streamed request said; ends the request with the earlier answer if it was said before.
-
-    `rebuilt` makes the answer from the batch that the request made, where the server ended before it was kept.
+    `rebuilt` makes its answer from the batch that it made, where the server ended before the answer was kept.
     """
+
+    def mark(view: View) -> View:
+        view.rebuilt = rebuilt  # type: ignore[attr-defined]
+        return view
+
+    return mark
+
+
+def said(*what: Any) -> None:
+    """Tell what a streamed request said; ends the request with the earlier answer if it was said before."""
     mine: _Request | None = g.get("once")
     if mine is not None:
-        _look(mine, idempotency.fingerprint(request.path, *what), rebuilt)
+        _look(mine, idempotency.fingerprint(request.path, *what))
 
 
 def about(batch_id: str) -> None:
@@ -70,14 +79,8 @@ def about(batch_id: str) -> None:
         g.once.batch_id = batch_id
 
 
-def keep_secret() -> None:
-    """The answer holds a secret that is shown once: it is not kept, and not given again."""
-    if g.get("once"):
-        g.once.secret = True
-
-
-def _guarded(view: Callable[..., Any]) -> Callable[..., Any]:
-    streams = getattr(view, "streams", False)
+def _guarded(view: View) -> View:
+    rebuilt: Rebuilt | None = getattr(view, "rebuilt", None)
 
     @wraps(view)
     def answered(**arguments: Any) -> Any:
@@ -85,9 +88,9 @@ def _guarded(view: Callable[..., Any]) -> Callable[..., Any]:
         if key is None:
             return view(**arguments)
         with _alone(parts().tenant, key):
-            g.once = mine = _Request(key)
+            g.once = mine = _Request(key, rebuilt)
             try:
-                if not (streams and request.mimetype in _STREAMED):
+                if not (rebuilt and request.mimetype in _STREAMED):
                     said(request.query_string.decode(errors="replace"), bodies.whole().hex())
                 response: Response = current_app.make_response(view(**arguments))
             except Problem as problem:
@@ -101,8 +104,9 @@ def _guarded(view: Callable[..., Any]) -> Callable[..., Any]:
 
 def _key() -> str | None:
     key = request.headers.get(HEADER)
-    if key is not None and not (0 < len(key) <= LONGEST_KEY and key.isascii() and key.isprintable()):
-        raise Problem(400, "idempotency_key_invalid", f"{HEADER} needs 1 to {LONGEST_KEY} printable ASCII characters.")
+    if key is not None and not re.fullmatch(PATTERN, key):
+        words = f"{HEADER} needs 1 to {LONGEST_KEY} visible ASCII characters, without blanks."
+        raise Problem(400, "idempotency_key_invalid", words)
     return key
 
 
@@ -120,7 +124,7 @@ def _alone(tenant: str, key: str) -> Iterator[None]:
             _in_flight.discard((tenant, key))
 
 
-def _look(mine: _Request, fingerprint: str, rebuilt: Callable[[str], Response] | None) -> None:
+def _look(mine: _Request, fingerprint: str) -> None:
     mine.fingerprint = fingerprint
     try:
         with parts().database.read() as session:
@@ -131,10 +135,10 @@ def _look(mine: _Request, fingerprint: str, rebuilt: Callable[[str], Response] |
     if earlier is None:
         return
     mine.fingerprint = None  # nothing is to be reserved any more
-    abort(_again(earlier, rebuilt))
+    abort(_again(earlier, mine.rebuilt))
 
 
-def _again(earlier: Earlier, rebuilt: Callable[[str], Response] | None) -> Response:
+def _again(earlier: Earlier, rebuilt: Rebuilt | None) -> Response:
     if earlier.status is None and earlier.batch_id and rebuilt:
         response = rebuilt(earlier.batch_id)
     elif earlier.status is None and earlier.fresh:
@@ -156,6 +160,8 @@ def _reserve(session: Session) -> None:
     mine: _Request | None = g.get("once") if g else None
     if mine is None or mine.fingerprint is None or mine.reserved:
         return
+    if not session.get_bind().get_execution_options().get(tenancy.OPTION):
+        return  # the system's own books, such as when a key was last used
     mine.reserved = True
     try:
         idempotency.reserve(session, mine.key, mine.fingerprint, batch_id=mine.batch_id)
@@ -167,7 +173,7 @@ def _reserve(session: Session) -> None:
 def _keep(mine: _Request, response: Response) -> None:
     """Keep the answer for the next time; without it, the key only says that the request was carried out."""
     g.pop("once", None)
-    if not mine.reserved or mine.secret or response.is_streamed:
+    if not mine.reserved or response.is_streamed:
         return
     location, body = response.headers.get("Location"), response.get_data(as_text=True)
     try:

@@ -6,11 +6,12 @@ import re
 import threading
 import time
 from collections.abc import Callable
+from typing import Final
 
 from flask import Request, Response
 from pydantic import BaseModel
 
-_LONGEST_WAIT_SECONDS = 30
+LONGEST_WAIT_SECONDS: Final = 30
 _LOOK_SECONDS = 0.25
 _PAUSE_SECONDS = 2
 _LONGEST_PAUSE_SECONDS = 60
@@ -39,7 +40,7 @@ class Patience:
 def wanted_seconds(request: Request) -> int:
     """What `Prefer: wait=N` asks for (RFC 7240), 0 without it."""
     asked = _WAIT.search(request.headers.get("Prefer", ""))
-    return min(int(asked[1]), _LONGEST_WAIT_SECONDS) if asked else 0
+    return min(int(asked[1]), LONGEST_WAIT_SECONDS) if asked else 0
 
 
 def pause(eta_seconds: float | None) -> str:

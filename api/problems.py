@@ -8,6 +8,7 @@ from typing import Any
 from apiflask import APIFlask, HTTPError
 from flask import Response, current_app, json, request
 from sqlalchemy.exc import OperationalError
+from werkzeug.exceptions import MethodNotAllowed
 
 from db.database import is_full
 
@@ -49,9 +50,12 @@ def _from_http(error: HTTPError) -> Response:
     """Flask's own errors, and queries that APIFlask found wrong: `detail` then names the fields."""
     fields = error.detail.get("query", error.detail) if isinstance(error.detail, dict) else {}
     words = [f"{name}: {', '.join(map(str, told))}" for name, told in fields.items()] or [str(error.message)]
-    return _response(
+    response = _response(
         error.status_code, _body(error.status_code, _CODES.get(error.status_code, "error"), "; ".join(words))
     )
+    if isinstance(request.routing_exception, MethodNotAllowed):
+        response.headers["Allow"] = ", ".join(sorted(request.routing_exception.valid_methods or ()))
+    return response
 
 
 def disk_full() -> Problem:

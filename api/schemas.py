@@ -171,11 +171,19 @@ class ResultPage(BaseModel):
 
 
 class Limits(BaseModel):
-    images_per_batch: int
+    images_per_batch: int = Field(description="Also of a draft")
     bytes_per_image: int
-    bytes_per_request: int
+    bytes_per_request: int = Field(description="Of files, also what they unpack to, and of a draft as a whole")
+    bytes_per_json: int = Field(description="Of a body that is no file")
     pixels_per_image: int
     bytes_per_custom_id: int
+    characters_per_idempotency_key: int
+    paths_per_import: int = Field(description="0 where the server imports nothing")
+    labels_per_request: int
+    webhooks: int
+    attempts_per_message: int = Field(description="To a webhook")
+    seconds_to_wait: int = Field(description="At most, with `Prefer: wait`")
+    hours_until_expiry: int = Field(description="Of what no worker has begun, and of a draft that is left alone")
     growth_in_zip: int = Field(description="How many times larger a zip's file may become, beyond its first MiB")
     formats: list[str]
 

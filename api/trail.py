@@ -1,15 +1,15 @@
 """The audit over HTTP: its rows by filters, and the life of one result."""
 
 import json
-from datetime import datetime
 from typing import Annotated, Any, Self
 
 from apiflask import APIBlueprint
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import BaseModel, Field
 
 from api.access import needs
 from api.batches import Query
 from api.findings import find
+from api.moments import When
 from api.schemas import ResultAnswer
 from api.wiring import parts, who
 from db import trail
@@ -28,8 +28,8 @@ class AuditQuery(Query):
     subject: _Text = None
     batch_id: _Text = None
     origin: _Text = None
-    since: Annotated[datetime, AwareDatetime] | None = Field(default=None, alias="from", description="Then and later")
-    until: Annotated[datetime, AwareDatetime] | None = Field(default=None, alias="to", description="Before then")
+    since: When | None = Field(default=None, alias="from", description="Then and later")
+    until: When | None = Field(default=None, alias="to", description="Before then")
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
     after: str | None = Field(default=None, pattern="^[0-9]{1,18}$", description="`after` of the page before")
 

@@ -33,6 +33,7 @@ class Intake:
         self._settings = settings
         self._names: set[str] = set()
         self._taken = 0
+        self.most_images = settings.max_images
         self.items: list[Item] = []
 
     def add(self, name: str, data: Iterator[bytes]) -> None:
@@ -51,6 +52,15 @@ class Intake:
             self._taken += spool.tell()
             for name, entry in archives.entries(spool.fileno(), self._settings):
                 self.add_image(name, entry)
+
+    def all(self) -> list[Item]:
+        """Everything that was taken in, or Problem if there is no image among it."""
+        if not self.items:
+            raise Problem(422, "empty_batch", "The request holds no files; send at least one image.")
+        if not any(item.media_type for item in self.items):
+            refused = [{"custom_id": item.custom_id, "code": item.code} for item in self.items[:100]]
+            raise Problem(422, "no_images", "None of the files is a PNG, JPEG or DICOM image.", images=refused)
+        return self.items
 
     def add_image(self, name: str, data: Iterator[bytes]) -> None:
         self._check_name(name)
@@ -99,33 +109,28 @@ class Intake:
 
 def receive(request: Request, blobs: Blobs, delivery: Delivery, settings: Settings) -> list[Item]:
     """Read the request's body to its end and return its images. Raises Problem; keeps nothing by itself."""
-    _check_length(request, blobs, settings)
+    check_length(request, blobs, settings)
     intake = Intake(delivery, settings)
     if request.mimetype == "multipart/form-data":
         _receive_parts(request, intake, settings)
     elif request.mimetype == "application/zip":
         intake.add_zip(_chunks(request, settings))
     else:
-        words = "Send multipart/form-data with files, application/zip, or application/json to open a draft."
+        words = "Send multipart/form-data with files, application/zip, or application/json for a draft or an import."
         raise Problem(415, "unsupported_media_type", words)
-    if not intake.items:
-        raise Problem(422, "empty_batch", "The request holds no files; send at least one image.")
-    if not any(item.media_type for item in intake.items):
-        refused = [{"custom_id": item.custom_id, "code": item.code} for item in intake.items[:100]]
-        raise Problem(422, "no_images", "None of the files is a PNG, JPEG or DICOM image.", images=refused)
-    return intake.items
+    return intake.all()
 
 
 def receive_one(request: Request, name: str, blobs: Blobs, delivery: Delivery, settings: Settings) -> Item:
     """Read the request's body, which is one image, to its end. Raises Problem; keeps nothing by itself."""
-    _check_length(request, blobs, settings)
+    check_length(request, blobs, settings)
     intake = Intake(delivery, settings)
     with digests.checked(request, _chunks(request, settings)) as body:
         intake.add_image(name, body)
     return intake.items[0]
 
 
-def _check_length(request: Request, blobs: Blobs, settings: Settings) -> None:
+def check_length(request: Request, blobs: Blobs, settings: Settings) -> None:
     """Refuse what cannot be taken before it is read."""
     if (request.content_length or 0) > settings.max_batch_bytes:
         raise _too_large(settings)

@@ -15,7 +15,7 @@ from sqlalchemy import select
 import cxr
 import operator_key
 import up
-from cxr_client import Client
+from cxr_client import Client, answers
 from db import batches, queue, tenancy
 from db.batches import Item
 from db.blobs import Blobs
@@ -85,7 +85,7 @@ class Bench:
     def send(self, paths: Sequence[Path], lane: Lane = Lane.ROUTINE) -> float:
         """Send the files over HTTP as one batch, and return the seconds until its last row is finished."""
         start = time.time()
-        return self._finished(self._upload(paths, lane), pause=0.005) - start
+        return self.finished(self._upload(paths, lane), pause=0.005) - start
 
     def send_in_parts(self, paths: Sequence[Path], *, senders: int, parts: int) -> float:
         """Send the files as several batches side by side, and return the seconds until the last row."""
@@ -93,14 +93,14 @@ class Bench:
         start = time.time()
         with ThreadPoolExecutor(senders) as pool:
             sent = list(pool.map(self._upload, [paths[first : first + size] for first in range(0, len(paths), size)]))
-        return max(self._finished(batch_id, pause=0.5) for batch_id in sent) - start
+        return max(self.finished(batch_id) for batch_id in sent) - start
 
     def _upload(self, paths: Sequence[Path], lane: Lane = Lane.ROUTINE) -> str:
         files = [(f"{number}-{path.name}", path) for number, path in enumerate(paths)]
         with Client(self._instance.url, operator_key.known(self.settings)) as client:
             return str(client.submit(files, urgent=lane == Lane.URGENT).id)
 
-    def _finished(self, batch_id: str, *, pause: float) -> float:
+    def finished(self, batch_id: str, *, pause: float = 0.5) -> float:
         """When the batch was finished, by the database's clock, once it is."""
         self.wait(batch_id, pause=pause)
         with self.database.read() as session:
@@ -108,6 +108,11 @@ class Bench:
         if finished is None:
             raise AssertionError(batch_id)
         return finished.timestamp()
+
+    def ask(self, batch_id: str) -> answers.Batch:
+        """What the API says of the batch."""
+        with Client(self._instance.url, key=operator_key.known(self.settings)) as client:
+            return client.batch(batch_id)
 
     def queued(self) -> int:
         with self.database.read() as session:

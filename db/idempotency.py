@@ -46,6 +46,7 @@ class Earlier:
 
 
 _FRESH_SECONDS = 120
+_REMEMBERED_SECONDS = 30 * 24 * 3600
 
 
 def fingerprint(*said: Any) -> str:
@@ -83,6 +84,11 @@ def answer(session: Session, key: str, *, status: int, location: str | None, bod
     session.execute(
         update(IdempotencyKey).where(IdempotencyKey.key == key).values(status=status, location=location, body=body)
     )
+
+
+def forget(session: Session) -> None:
+    """Drop the keys of long ago; nobody repeats those requests any more."""
+    session.execute(delete(IdempotencyKey).where(IdempotencyKey.at < now(-_REMEMBERED_SECONDS)))
 
 
 def release(session: Session, key: str) -> None:

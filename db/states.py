@@ -5,9 +5,10 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, exists, func, select, update
 from sqlalchemy.orm import Session
 
-from db import audit
+from db import audit, webhooks
 from db.clock import now
 from db.tables import TERMINAL, Batch, BatchState, Image, ImageState, Outcome
+from db.webhooks import Event
 
 _RELEASED = {"lease_token": None, "lease_until": None}
 _MOVES = {
@@ -69,9 +70,11 @@ def close_finished(session: Session, actor: str, batch_ids: set[str]) -> None:
         session.execute(
             update(Batch).where(Batch.id == batch_id).values(state=state, outcome=outcome, finished_at=now())
         )
-        told = {"outcome": outcome} if outcome else {}
-        detail = told | {state: number for state, number in numbers.items() if number}
+        detail: dict[str, Any] = {"outcome": outcome} if outcome else {}
+        detail |= {state: number for state, number in numbers.items() if number}
         entries.append(audit.Entry(f"batch.{state}", batch_id, batch_id, detail))
+        told = {"state": state, "outcome": outcome, "total": sum(numbers.values()), "counts": numbers}
+        webhooks.announce(session, batch_id, Event(f"batch.{state}"), told)
     if entries:
         audit.append(session, actor, entries)
 

@@ -83,7 +83,8 @@ def radiograph() -> Callable[[int], bytes]:
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """Everything that `cxr up` starts, shared by the tests that only use it."""
     home = tmp_path_factory.mktemp("home")
-    settings = Settings.from_environment({"CXR_HOME": str(home), "CXR_PORT": str(free_port())})
+    allowed = {"CXR_WEBHOOK_NETWORKS": "127.0.0.0/8"}
+    settings = Settings.from_environment({"CXR_HOME": str(home), "CXR_PORT": str(free_port())} | allowed)
     cxr.bring_up_to_date(settings)
     with Service.started(settings) as running:
         yield running

@@ -47,6 +47,7 @@ def test_every_error_is_a_problem_with_a_code(
     assert (told["status"], told["code"]) == (status, code)
     assert told["detail"]
     assert told["retryable"] is False
+    assert ("Allow" in answer.headers) == (status == 405)
 
 
 @pytest.mark.parametrize(
@@ -102,8 +103,16 @@ def test_limits_are_published(client: FlaskClient) -> None:
         "images_per_batch": 5_000,
         "bytes_per_image": 50_000_000,
         "bytes_per_request": 5 << 30,
+        "bytes_per_json": 10_000_000,
         "pixels_per_image": 100_000_000,
         "bytes_per_custom_id": 1024,
+        "characters_per_idempotency_key": 255,
+        "paths_per_import": 0,
+        "labels_per_request": 10_000,
+        "webhooks": 20,
+        "attempts_per_message": 9,
+        "seconds_to_wait": 30,
+        "hours_until_expiry": 168,
         "growth_in_zip": 200,
         "formats": ["image/png", "image/jpeg", "application/dicom", "application/zip"],
     }
@@ -122,6 +131,7 @@ def test_the_document_names_every_route(client: FlaskClient) -> None:
     assert set(document["paths"]["/v1/batches"]["post"]["requestBody"]["content"]) == {
         "multipart/form-data",
         "application/zip",
+        "application/json",
     }
 
 

@@ -93,6 +93,17 @@ def test_what_is_no_image_is_refused_in_words(service: Service, page: Page, tmp_
     expect(page.locator("output")).to_contain_text("None of the files is a PNG, JPEG or DICOM image")
 
 
+def test_the_reference_needs_no_other_host(service: Service, page: Page) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(f"{service.instance.url}/docs")
+    page.locator("#operations-Batches-get_batches_status").click()
+    expect(page.get_by_text("Refused, with a code").first).to_be_visible()
+    assert {url for url in asked if not url.startswith((service.instance.url, "data:"))} == set()
+    assert fits(page)
+    _picture(page, "docs")
+
+
 def test_a_browser_is_signed_in_with_a_key_and_out_again(service: Service, stranger: Page) -> None:
     batch_id = service.submit({"a.png": b"\x89PNG\r\n\x1a\n and then nothing"})
     stranger.goto(f"{service.instance.url}/batches/{batch_id}")

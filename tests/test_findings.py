@@ -70,3 +70,11 @@ def test_a_search_goes_page_by_page(classified: Api) -> None:
         names += [one["custom_id"] for one in page["data"]]
         after = page["after"]
     assert names == [f"{number}.png" for number in reversed(range(6))]
+
+
+@pytest.mark.parametrize(
+    "moment", ["2026", "1790000000", "0.5", "2026-11-22", "2026-11-22T00:00:00", "0001-01-01T00:00:00%2B14:00"]
+)
+def test_a_time_that_could_be_misread_is_refused(api: Api, moment: str) -> None:
+    """A bare year would pass for seconds since 1970, and a search would find everything."""
+    assert api.client.get(f"{ADDRESS}?from={moment}").status_code == 422

@@ -114,3 +114,12 @@ def test_a_body_that_is_no_file_is_not_read_without_end(api: Api) -> None:
 
     answer = api.post(endless(), "application/json", HTTP_IDEMPOTENCY_KEY="k1")
     assert (answer.status_code, answer.get_json()["code"]) == (413, "too_large")
+
+
+def test_a_key_is_forgotten_after_thirty_days(api: Api) -> None:
+    first = opened(api, "k1").json["id"]
+    for days, same in ((29, True), (31, False)):
+        with api.parts.system.write() as session:
+            session.execute(update(IdempotencyKey).values(at=now(-days * 24 * 3600)))
+            idempotency.forget(session)
+        assert (opened(api, "k1").json["id"] == first) is same

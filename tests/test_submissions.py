@@ -82,7 +82,7 @@ def test_two_servers_with_one_key_make_one_batch(api: Api, radiograph: Radiograp
 
 
 def test_a_key_that_is_none_is_refused(api: Api, radiograph: Radiograph) -> None:
-    for key in ("", "x" * 256, "ä"):
+    for key in ("", "x" * 256, "ä", "a b"):
         answer = send(api, {"a.png": radiograph(1)}, key)
         assert answer.json
         assert (answer.status_code, answer.json["code"]) == (400, "idempotency_key_invalid")

@@ -24,6 +24,7 @@ from db.retention import Keep
 from db.tables import Lane
 from settings import Settings
 from worker import device, schedule
+from worker.couriers import Couriers
 from worker.decoders import Decoders
 from worker.posts import Posts
 from worker.schedule import Clockwork
@@ -77,7 +78,9 @@ def run(settings: Settings) -> None:
             pace=line.pace,
             also=lambda: _also(succession, line, database),
         )
+        couriers = Couriers(database, settings.networks)
         sweeper.start()
+        couriers.start()
         log.info("worker %s is ready: %s", name, line.problem or champion)
         try:
             _consume(app)
@@ -85,6 +88,7 @@ def run(settings: Settings) -> None:
                 sys.exit("Celery ended by itself, its log says why")  # with 1, so that whoever started us does it again
         finally:
             sweeper.stop()
+            couriers.stop()
             sweeper.join()
             with contextlib.suppress(DBAPIError), database.write() as session:
                 heartbeats.leave(session, name)  # without it, the row only grows old

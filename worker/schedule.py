@@ -7,7 +7,7 @@ from typing import Any, Final
 from celery import Celery
 from celery.schedules import crontab
 
-from db import heartbeats, proof, pruning, purging, retention, sign_ins, slots
+from db import heartbeats, idempotency, proof, pruning, purging, retention, sign_ins, slots
 from db.blobs import Blobs
 from db.database import Database
 from db.heads import Heads, HeadUnusable, hashes, vouch
@@ -62,6 +62,7 @@ class Clockwork:
         if slots.take(self.database, TIDY, digits=_HOUR):
             with self.database.write() as session:
                 heartbeats.forget(session)
+                idempotency.forget(session)
                 sign_ins.forget(session)
             log.info("removed %d unfinished uploads", self.blobs.tidy(older_than_seconds=_UPLOAD_IS_DEAD_SECONDS))
             with self.database.read() as session:

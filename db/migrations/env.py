@@ -16,6 +16,7 @@ from db import (  # noqa: F401 - their tables
     sign_ins,
     slots,
     tenants,
+    webhooks,
 )
 from db.tables import Table
 

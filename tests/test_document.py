@@ -1,0 +1,122 @@
+"""The OpenAPI document: valid, and true of the server that it describes."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from openapi_spec_validator import validate
+
+import cxr
+from db.database import Database
+from settings import Settings
+from tests.access import key
+from tests.project import ROOT
+from tests.service import free_port, until
+from tests.test_queue import finish, taken
+from tests.uploading import Api, Radiograph
+
+# What is right in form may still be no radiograph, no known image or no public address: 422, or 400 for a digest.
+CONFIG = """
+[parameters]
+"path.batch_id" = "{batch_id}"
+"path.result_id" = "{result_id}"
+"path.custom_id" = "0.png"
+"path.version" = "{version}"
+
+[checks]
+positive_data_acceptance.expected-statuses = ["2xx", "304", "404", "406", "409", "410"]
+
+[[operations]]
+include-method = ["POST", "PUT"]
+checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "404", "409", "410", "413", "422"]
+"""
+EXAMPLES = int(os.environ.get("CXR_FUZZ_TIMES") or 1) * 5
+
+
+@pytest.fixture
+def document(api: Api) -> Any:
+    return api.client.get("/openapi.json").get_json()
+
+
+def test_the_document_is_valid(document: Any) -> None:
+    assert document["openapi"].startswith("3.1")
+    validate(document)
+
+
+def test_every_call_can_be_refused_and_says_how(document: Any) -> None:
+    operations = [one for path in document["paths"].values() for name, one in path.items() if name != "parameters"]
+    assert all(one["responses"]["default"]["$ref"].endswith("/Problem") for one in operations)
+    names = [one["operationId"] for one in operations]
+    assert len(set(names)) == len(names)
+    posts = [path["post"] for path in document["paths"].values() if "post" in path]
+    assert all("Idempotency-Key" in [one["name"] for one in post["parameters"]] for post in posts)
+
+
+@pytest.mark.timeout(600)
+def test_the_server_does_what_the_document_says(tmp_path: Path, radiograph: Radiograph) -> None:
+    """schemathesis, every check there is, every call of the document, against a real API process."""
+    given = {"CXR_HOME": str(tmp_path), "CXR_PORT": str(free_port()), "REDIS_URL": "memory://"}
+    environment = os.environ | given
+    cxr.bring_up_to_date(Settings.from_environment(given))
+    with _serving(environment, tmp_path / "api.log") as url:
+        config = tmp_path / "schemathesis.toml"
+        database = Database(f"sqlite:///{tmp_path / 'cxr.db'}")
+        header = f"Authorization: Bearer {key(database)}"
+        config.write_text(CONFIG.format(**_known(url, header, database, radiograph)))
+        options = [
+            "run",
+            f"{url}/openapi.json",
+            f"--header={header}",
+            "--checks=all",
+            f"--max-examples={EXAMPLES}",
+            "--seed=1",
+            "--no-color",
+        ]
+        command = [sys.executable, "-m", "schemathesis.cli", f"--config-file={config}", *options]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout[-8_000:] + done.stderr[-2_000:]
+    operations = re.search(r"Tested: (\d+)", done.stdout)
+    cases = re.search(r"(\d+) generated", done.stdout)
+    assert operations
+    assert cases
+    assert int(operations[1]) > 20
+    assert int(cases[1]) > 20 * int(operations[1])
+    assert "Traceback" not in (tmp_path / "api.log").read_text()
+
+
+@contextmanager
+def _serving(environment: dict[str, str], log: Path) -> Iterator[str]:
+    url = f"http://127.0.0.1:{environment['CXR_PORT']}"
+    command = [sys.executable, "-m", "cxr", "api"]
+    with log.open("w") as out, subprocess.Popen(command, env=environment, stdout=out, stderr=out, cwd=ROOT) as server:
+        try:
+            until(lambda: _answers(url), "the API answers")
+            yield url
+        finally:
+            server.terminate()
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/livez", timeout=1).is_success
+    except httpx.TransportError:
+        return False
+
+
+def _known(url: str, header: str, database: Database, radiograph: Radiograph) -> dict[str, str]:
+    """A batch with results: what most calls are about."""
+    files = [("images", (f"{number}.png", radiograph(number))) for number in range(2)]
+    headers = dict([header.split(": ")])
+    batch_id = httpx.post(f"{url}/v1/batches", files=files, headers=headers).json()["id"]
+    finish(database, taken(database))
+    result_id = httpx.get(f"{url}/v1/batches/{batch_id}/results.json", headers=headers).json()["data"][0]["result_id"]
+    version = httpx.get(f"{url}/v1/models", headers=headers).json()["data"][0]["version"]
+    database.close()
+    return {"batch_id": batch_id, "result_id": result_id, "version": version}
