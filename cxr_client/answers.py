@@ -71,9 +71,7 @@ class Submitted(Batch):
     rejected: list[Refused]
 
 
-class Original(Answer):
-    """What an image's first result said, where another stands in its place."""
-
+class Original(Answer):  # what was said first, where another result stands in its place
     result_id: str
     label: str
     probability: float | None
