@@ -107,7 +107,7 @@ class Flip(BaseModel):
 
 
 class ShadowAnswer(BaseModel):
-    """What it would have said of the last images of patients; none of it is a result."""
+    """What it would have said of the last images of patients; none of it is a result. Only one's own site is shown."""
 
     images: int
     unreadable: int
@@ -116,7 +116,8 @@ class ShadowAnswer(BaseModel):
 
     @classmethod
     def of(cls, report: ShadowReport) -> "ShadowAnswer":
-        return cls(**{name: getattr(report, name) for name in cls.model_fields})
+        told = {name: getattr(report, name) for name in cls.model_fields}
+        return cls(**told | {"flips": [flip for flip in report.flips if flip["site"] == parts().tenant]})
 
 
 class ModelWhole(ModelAnswer):

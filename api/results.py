@@ -11,7 +11,10 @@ from db import batches
 from db.batches import Line, Progress
 from db.database import Database
 
-_NOW = ("custom_id", "state", "code", "label", "probability", "model_version", "sha256", "reasons")
+_NOW = (
+    *("custom_id", "state", "code", "label", "probability", "model_version", "sha256", "reasons"),
+    *("threshold", "band_low", "band_high"),
+)
 _FIRST = ("label", "probability", "model_version")
 COLUMNS: Final = (*_NOW, *(f"original_{name}" for name in _FIRST))
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")

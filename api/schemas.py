@@ -101,9 +101,11 @@ class ImageAnswer(BaseModel):
     code: str | None
     label: Label | None
     probability: float | None = Field(
-        ge=0, le=1, description="Calibrated probability of COVID-19; null if inconclusive"
+        ge=0, le=1, description="Calibrated probability of COVID-19; null where the model was not asked"
     )
-    threshold: float | None
+    threshold: float | None = Field(description="The operating point, set for a stated sensitivity")
+    band_low: float | None = Field(description="From here")
+    band_high: float | None = Field(description="to below here the label is `inconclusive`; null: without a band")
     reasons: list[str] | None = Field(description="Why it is inconclusive")
     gate: str | None = Field(description="Which gate was asked")
     model_version: str | None
@@ -144,6 +146,8 @@ class ResultAnswer(BaseModel):
     raw_probability: float | None = Field(description="What the CNN said, before calibration")
     probability: float | None = Field(ge=0, le=1, description="Calibrated probability of COVID-19")
     threshold: float
+    band_low: float | None
+    band_high: float | None
     label: Label
     reasons: list[str]
     worker: str

@@ -13,7 +13,7 @@ from db.results import is_current
 from db.tables import OPEN, TERMINAL, Batch, BatchState, Image, ImageState, Label, Lane, Outcome, Result
 
 _WEEK_SECONDS = 7 * 24 * 3600
-_NOW = 12  # columns that say what stands now; those of the first result follow
+_NOW = 14  # columns that say what stands now; those of the first result follow
 
 _First = aliased(Result)
 _pinned_or_amended = or_(Result.model_version == Batch.model_version, Result.amends.is_not(None))
@@ -73,7 +73,8 @@ class Original:
 class Line:
     """One image of a batch and what holds of it now; what is not known is None.
 
-    Classified with `reasons`, it is inconclusive and has no probability. With an `original`, the result is an amendment.
+    Classified with `reasons`, it is inconclusive; it has no probability then, or one between `band_low` and `band_high`.
+    With an `original`, the result is an amendment.
     """
 
     custom_id: str
@@ -84,6 +85,8 @@ class Line:
     label: Label | None
     probability: float | None
     threshold: float | None
+    band_low: float | None
+    band_high: float | None
     model_version: str | None
     reasons: list[str] | None
     gate: str | None
@@ -214,6 +217,8 @@ def lines(
             Result.label,
             Result.probability,
             Result.threshold,
+            Result.band_low,
+            Result.band_high,
             Result.model_version,
             Result.reasons,
             Result.gate,

@@ -3,9 +3,9 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-from sqlalchemy import and_, case, distinct, func, literal, select
+from sqlalchemy import and_, case, distinct, func, select
 from sqlalchemy.orm import Session
 
 from db import drift, labels, promotions
@@ -16,8 +16,6 @@ from db.tables import Batch, Label, Result
 _WEEK_SECONDS: Final = 7 * 24 * 3600
 _Z: Final = 1.959964
 """Of the normal distribution, for 95 %."""
-
-_SITE: Any = literal("all")
 
 
 @dataclass(frozen=True)
@@ -68,12 +66,12 @@ def performance(session: Session, version: str) -> list[Performance]:
     """Return sensitivity and specificity by site; the same bytes count once, by the label that holds."""
     holds = labels.holding()
     rows = session.execute(
-        select(_SITE.label("site"), Result.label, GroundTruth.label, func.count(distinct(Result.image_sha256)))
+        select(Batch.tenant, Result.label, GroundTruth.label, func.count(distinct(Result.image_sha256)))
         .join(holds, holds.c.image_id == Result.image_id)
         .join(GroundTruth, GroundTruth.id == holds.c.label_id)
         .join(Batch, Batch.id == Result.batch_id)
         .where(Result.model_version == version, ~Batch.synthetic)
-        .group_by("site", Result.label, GroundTruth.label)
+        .group_by(Batch.tenant, Result.label, GroundTruth.label)
     )
     counts: dict[str, dict[tuple[str, str], int]] = {}
     for site, said, is_, images in rows:

@@ -13,8 +13,6 @@ from db import audit, clock
 from db.clock import Moment
 from db.tables import Batch, Identity, Image, Label, Result, Table
 
-_SITE = "all"
-
 
 class ShadowReport(Table):
     """One look of a challenger at the last images of patients."""
@@ -51,14 +49,14 @@ class Seen:
 def last(session: Session, images: int) -> list[Answered]:
     """Return the last images of patients with their answers, newest first; those made by code or purged are left out."""
     statement = (
-        select(Result.image_sha256, Result.label, Image.media_type)
+        select(Result.image_sha256, Result.label, Batch.tenant, Image.media_type)
         .join(Image, Image.id == Result.image_id)
         .join(Batch, Batch.id == Result.batch_id)
         .where(~Batch.synthetic, Batch.purged_at.is_(None))
         .order_by(Result.id.desc())
         .limit(images)
     )
-    return [Answered(sha256, Label(label), _SITE, kind) for sha256, label, kind in session.execute(statement)]
+    return [Answered(sha256, Label(label), site, kind) for sha256, label, site, kind in session.execute(statement)]
 
 
 def record(session: Session, version: str, seen: Sequence[Seen], *, actor: str) -> ShadowReport:

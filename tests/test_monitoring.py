@@ -156,7 +156,7 @@ def test_a_shadow_report_says_which_labels_would_change_which_way_and_where(data
         seen = [Seen(one, label) for one, label in zip(answered, said, strict=True)]
         report = shadows.record(session, CARD.version, seen, actor="test")
     assert (report.images, report.unreadable) == (2, 1)
-    flip = {"site": "all", "source": "image/png", "before": "positive", "after": "negative", "images": 2}
+    flip = {"site": tenancy.DEFAULT, "source": "image/png", "before": "positive", "after": "negative", "images": 2}
     assert report.flips == [flip]
 
 
@@ -176,7 +176,7 @@ def test_the_figures_are_shown_over_http_and_as_metrics(api: Api, metrics: Calla
     found = metrics()
     assert found[f'cxr_model_drift_alarm{{model="{CARD.version}",feature="score"}}'] == 1
     assert found[f'cxr_model_drift_alarm{{model="{CARD.version}",feature="brightness"}}'] == 0
-    assert found[f'cxr_model_specificity{{model="{CARD.version}",site="all"}}'] == 0
+    assert found[f'cxr_model_specificity{{model="{CARD.version}",site="{tenancy.DEFAULT}"}}'] == 0
     assert found["cxr_promotion_refused"] == 0
     unknown: Any = api.client.get("/v1/models/z/monitoring")
     assert unknown.json["code"] == "model_unknown"

@@ -35,7 +35,7 @@ def test_every_result_that_a_worker_stored_is_confirmed(recalled: Recalled) -> N
         ({"raw_probability": 0.123456}, "raw probability: kept 0.123456"),
         ({"probability": 0.987654}, "the calibrated probability: kept 0.987654"),
         ({"label": "negative"}, "the label: kept negative, positive follows"),
-        ({"threshold": 0.9}, "the threshold: kept 0.9"),
+        ({"threshold": 0.9}, "the threshold and band: kept (0.9"),
         ({"weights_sha256": "f" * 64}, "the weights: kept ffff"),
         ({"reasons": ["blank"], "label": "inconclusive", "probability": None, "raw_probability": None}, "the gate"),
     ],

@@ -7,7 +7,7 @@ from typing import Any, Final
 from celery import Celery
 from celery.schedules import crontab
 
-from db import heartbeats, idempotency, proof, pruning, purging, retention, sign_ins, slots
+from db import heartbeats, heatmaps, idempotency, proof, pruning, purging, retention, sign_ins, slots
 from db.blobs import Blobs
 from db.database import Database
 from db.heads import Heads, HeadUnusable, hashes, vouch
@@ -23,6 +23,7 @@ RETIRE: Final = "cxr.retire"
 SIGN_AUDIT: Final = "cxr.sign_audit"
 _MINUTE, _HOUR, _DAY = 16, 13, 10  # characters of an ISO time
 _UPLOAD_IS_DEAD_SECONDS = 24 * 3600
+_HEATMAP_IS_OLD_SECONDS = 3600
 
 ENTRIES: Final = {
     "tidy": {"task": TIDY, "schedule": crontab(minute="17"), "options": {"queue": SCHEDULE_QUEUE}},
@@ -65,6 +66,7 @@ class Clockwork:
                 idempotency.forget(session)
                 sign_ins.forget(session)
             log.info("removed %d unfinished uploads", self.blobs.tidy(older_than_seconds=_UPLOAD_IS_DEAD_SECONDS))
+            log.info("removed %d old heatmaps", heatmaps.tidy(self.blobs, older_than_seconds=_HEATMAP_IS_OLD_SECONDS))
             with self.database.read() as session:
                 begun = purging.unfinished(session)
             for batch_id in begun:

@@ -78,14 +78,16 @@ def _differences(found: Found, loaded: Loaded, now: Prediction) -> Iterator[str]
         yield "the result names other bytes than its image"
     if kept.weights_sha256 != loaded.weights_sha256:
         yield f"the weights: kept {kept.weights_sha256}, registered {loaded.weights_sha256}"
-    if kept.threshold != loaded.threshold:
-        yield f"the threshold: kept {kept.threshold}, registered {loaded.threshold}"
-    if (kept.raw_probability is None) != (now.raw is None) or tuple(kept.reasons) != now.reasons:
-        yield f"the gate: kept {kept.reasons or 'passed'}, computed {list(now.reasons) or 'passed'}"
-    if kept.raw_probability is None or kept.probability is None:
+    registered = (loaded.decision.threshold, *(loaded.decision.band or (None, None)))
+    if (kept.threshold, kept.band_low, kept.band_high) != registered:
+        kept_ones = (kept.threshold, kept.band_low, kept.band_high)
+        yield f"the threshold and band: kept {kept_ones}, registered {registered}"
+    if kept.raw_probability is None or kept.probability is None or now.raw is None:
+        if (kept.raw_probability, tuple(kept.reasons)) != (now.raw, now.reasons):
+            yield f"the gate: kept {kept.reasons or 'passed'}, computed {list(now.reasons) or 'passed'}"
         return
     decided = loaded.predictor.decide(kept.raw_probability)
     if not math.isclose(kept.probability, decided.probability or 0, abs_tol=_SAME_ARITHMETIC):
         yield f"the calibrated probability: kept {kept.probability}, {decided.probability} follows from the raw one"
-    if kept.label != decided.label:
+    if (kept.label, tuple(kept.reasons)) != (decided.label, decided.reasons):
         yield f"the label: kept {kept.label}, {decided.label} follows from the probability"

@@ -10,6 +10,7 @@ from db import (  # noqa: F401 - their tables
     keys,
     labels,
     promotions,
+    registry,
     retention,
     retraining,
     shadows,
