@@ -34,7 +34,7 @@ class Bounds:
     smallest_group: int = 10
     golden_difference: float = 0.01
     more_milliseconds: float = 2.0
-    """Of the processor, an image: a fifth of what decoding a hospital's image takes."""
+    """Of the processor, an image."""
 
 
 @dataclass(frozen=True)
