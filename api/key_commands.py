@@ -24,17 +24,36 @@ def key() -> None:
 
 @key.command()
 @click.argument("name")
-@click.option("--scope", "scopes", multiple=True, required=True, type=click.Choice(list(Scope)), help="What it may do.")
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    required=True,
+    type=click.Choice([scope.value for scope in Scope]),
+    help="What it may do.",
+)
 @click.option("--tenant", default=tenancy.DEFAULT, show_default=True, help="The hospital that it speaks for.")
 @click.option("--days", default=keys.DAYS, show_default=True, type=click.IntRange(_SHORTEST_DAYS, _LONGEST_DAYS))
+@click.option("--person", help="Whom the sign-in provider knows; the key then opens the pages to them.")
 @click.option("--keep", is_flag=True, help="Keep it in CXR_HOME for this machine's command line.")
 @click.pass_obj
-def create(settings: Settings, name: str, scopes: tuple[Scope, ...], tenant: str, days: int, *, keep: bool) -> None:
+def create(
+    settings: Settings,
+    name: str,
+    *,
+    scopes: tuple[Scope, ...],
+    tenant: str,
+    days: int,
+    person: str | None,
+    keep: bool,
+) -> None:
     """Make a key and print it: this once, for only its hash is stored."""
     with _changing(settings) as session:
         if not tenants.exists(session, tenant):
             fail(f"there is no tenant {tenant}: cxr tenant create {tenant}")
-        made = keys.create(session, tenant, set(map(Scope, scopes)), name=name, actor=operator()[0], days=days)
+        made = keys.create(
+            session, tenant, set(map(Scope, scopes)), name=name, actor=operator()[0], days=days, person=person
+        )
         if keep:
             operator_key.keep(settings, made)
     answers.print(made)

@@ -11,7 +11,10 @@ from db import batches
 from db.batches import Line, Progress
 from db.database import Database
 
-COLUMNS: Final = ("custom_id", "state", "code", "label", "probability", "model_version", "sha256", "reasons")
+COLUMNS: Final = (
+    *("custom_id", "state", "code", "label", "probability", "model_version", "sha256", "reasons"),
+    *("threshold", "band_low", "band_high"),
+)
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 

@@ -86,9 +86,11 @@ class ImageAnswer(BaseModel):
     code: str | None
     label: Label | None
     probability: float | None = Field(
-        ge=0, le=1, description="Calibrated probability of COVID-19; null if inconclusive"
+        ge=0, le=1, description="Calibrated probability of COVID-19; null where the model was not asked"
     )
-    threshold: float | None
+    threshold: float | None = Field(description="The operating point, set for a stated sensitivity")
+    band_low: float | None = Field(description="From here")
+    band_high: float | None = Field(description="to below here the label is `inconclusive`; null: without a band")
     reasons: list[str] | None = Field(description="Why it is inconclusive")
     gate: str | None = Field(description="Which gate was asked")
     model_version: str | None
@@ -128,6 +130,8 @@ class ResultAnswer(BaseModel):
     raw_probability: float | None = Field(description="What the CNN said, before calibration")
     probability: float | None = Field(ge=0, le=1, description="Calibrated probability of COVID-19")
     threshold: float
+    band_low: float | None
+    band_high: float | None
     label: Label
     reasons: list[str]
     worker: str
@@ -165,6 +169,10 @@ class Limits(BaseModel):
     seconds_to_wait: int = Field(description="At most, with `Prefer: wait`")
     hours_until_expiry: int = Field(description="Of what no worker has begun, and of a draft that is left alone")
     growth_in_zip: int = Field(description="How many times larger a zip's file may become, beyond its first MiB")
+    requests_per_minute: int | None = Field(description="Of one key; null: no limit")
+    images_per_day: int | None = Field(description="Of one key; null: no limit")
+    bytes_per_day: int | None = Field(description="Of one key; null: no limit")
+    images_waiting: int | None = Field(description="In the queue, from which on submissions get 429; null: no limit")
     formats: list[str]
 
 

@@ -30,7 +30,7 @@ from worker.tickets import Tickets, celery_app
 
 def predictor(batch_size: int) -> Predictor:
     card, weights = shipped.load()
-    decision = Decision(card.threshold, card.calibration_slope, card.calibration_intercept)
+    decision = Decision.of(card)
     return Predictor(weights, decision, preprocessing=card.preprocessing, batch_size=batch_size)
 
 

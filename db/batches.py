@@ -57,7 +57,7 @@ class Progress:
 class Line:
     """One image of a batch and what was found; what is not known is None.
 
-    Classified with `reasons`, it is inconclusive and has no probability.
+    Classified with `reasons`, it is inconclusive; it has no probability then, or one between `band_low` and `band_high`.
     """
 
     custom_id: str
@@ -68,6 +68,8 @@ class Line:
     label: Label | None
     probability: float | None
     threshold: float | None
+    band_low: float | None
+    band_high: float | None
     model_version: str | None
     reasons: list[str] | None
     gate: str | None
@@ -223,6 +225,8 @@ def lines(
             Result.label,
             Result.probability,
             Result.threshold,
+            Result.band_low,
+            Result.band_high,
             Result.model_version,
             Result.reasons,
             Result.gate,

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from sqlalchemy import Select, exists, select
 from sqlalchemy.orm import Session, aliased
 
-from db import audit, clock
+from db import audit, clock, heatmaps
 from db.blobs import Blobs
 from db.clock import now
 from db.database import Database
@@ -34,6 +34,7 @@ def remove(database: Database, blobs: Blobs, batch_id: str) -> int:
     everybody waits. May run again and again.
     """
     removed = 0
+    heatmaps.remove(blobs, batch_id)
     with database.read() as session:
         candidates = [sha256 for sha256 in session.scalars(_unneeded(batch_id)) if blobs.path(sha256).exists()]
     for start in range(0, len(candidates), _TOGETHER):

@@ -57,6 +57,7 @@ class Finding:
     decode_ms: float
     predict_ms: float
     gate: str | None = None
+    band: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -208,6 +209,8 @@ def _result(finding: Finding, worker: str, at: datetime) -> dict[str, object]:
         "raw_probability": finding.raw_probability,
         "probability": finding.probability,
         "threshold": finding.threshold,
+        "band_low": finding.band[0] if finding.band else None,
+        "band_high": finding.band[1] if finding.band else None,
         "label": finding.label,
         "reasons": list(finding.reasons),
         "gate": finding.gate,

@@ -3,13 +3,13 @@
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import insert, select
-from sqlalchemy.orm import Session
+from sqlalchemy import ForeignKey, Text, insert, select
+from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from db import audit
 from db.blobs import Blobs
 from db.clock import now
-from db.tables import Model, ModelAlias
+from db.tables import Model, Table
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
@@ -21,6 +21,14 @@ class NoChampion(Exception):
 
 class VersionUnknown(Exception):
     """No model of this version is registered."""
+
+
+class ModelAlias(Table):
+    """A name such as `champion` that points at one model version."""
+
+    __tablename__ = "model_aliases"
+    alias: Mapped[str] = mapped_column(Text, primary_key=True)
+    version: Mapped[str] = mapped_column(ForeignKey("models.version"))
 
 
 @dataclass(frozen=True)
@@ -35,6 +43,9 @@ class Card:
     data_fingerprint: str
     config: dict[str, Any]
     metrics: dict[str, Any]
+    band_low: float | None = None
+    band_high: float | None = None
+    """From the first to the second probability no label is given; None in versions from before there was a band."""
 
 
 def register(session: Session, blobs: Blobs, card: Card, weights: bytes, *, actor: str) -> Model:

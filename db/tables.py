@@ -105,15 +105,12 @@ class Model(Table):
     config: Mapped[dict[str, Any]] = mapped_column(JSON)
     metrics: Mapped[dict[str, Any]] = mapped_column(JSON)
     registered_at: Mapped[datetime] = mapped_column(Moment)
-    __table_args__ = (CheckConstraint("threshold BETWEEN 0 AND 1", name="threshold_in_range"),)
-
-
-class ModelAlias(Table):
-    """A name such as `champion` that points at one model version."""
-
-    __tablename__ = "model_aliases"
-    alias: Mapped[str] = mapped_column(Text, primary_key=True)
-    version: Mapped[str] = mapped_column(ForeignKey("models.version"))
+    band_low: Mapped[float | None] = mapped_column(Float)
+    band_high: Mapped[float | None] = mapped_column(Float)
+    __table_args__ = (
+        CheckConstraint("threshold BETWEEN 0 AND 1", name="threshold_in_range"),
+        CheckConstraint("threshold BETWEEN band_low AND band_high", name="band_around_threshold"),
+    )
 
 
 class Batch(Owned, Table):
@@ -196,6 +193,8 @@ class Result(Owned, Table):
     raw_probability: Mapped[float | None] = mapped_column(Float)
     probability: Mapped[float | None] = mapped_column(Float)
     threshold: Mapped[float] = mapped_column(Float)
+    band_low: Mapped[float | None] = mapped_column(Float)
+    band_high: Mapped[float | None] = mapped_column(Float)
     label: Mapped[Label] = mapped_column(Text)
     reasons: Mapped[list[str]] = mapped_column(JSON)
     gate: Mapped[str | None] = mapped_column(Text)

@@ -161,7 +161,7 @@ def score() -> Callable[[list[bytes]], list[float]]:
     from worker.predictor import Decision, Predictor  # noqa: PLC0415 - loads TensorFlow
 
     card, weights = shipped.load()
-    decision = Decision(card.threshold, card.calibration_slope, card.calibration_intercept)
+    decision = Decision.of(card)
     predictor = Predictor(weights, decision, preprocessing=card.preprocessing, batch_size=8)
     return lambda files: [one.probability or 0.0 for one in predictor.predict([decode(cleaned(f)) for f in files])]
 

@@ -50,4 +50,5 @@ def test_it_trains_evaluates_plots_and_classifies_an_image_by_its_path(monkeypat
     assert "epoch 2/2" in text
     assert "lungs_blanked_auroc" in text
     assert f"{image.name}: " in text
-    assert pictures(notebook) == 5  # learning curves, ROC, calibration, confusion, the radiograph
+    assert "band " in text
+    assert pictures(notebook) == 8  # what it sees, learning curves, five of the evaluation, the heatmap

@@ -12,7 +12,7 @@ from worker.predictor import Decision, Predictor
 from worker.radiograph import decode
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "covid-cxr"
-GOLDEN = {1: 0.104880, 2: 0.074802, 3: 0.119817, 4: 0.077623}  # seed of the phantom: probability
+GOLDEN = {1: 0.083001, 2: 0.064591, 3: 0.113257, 4: 0.063107}  # seed of the phantom: probability
 QUICK = Config(epochs=2, batch_size=16, seed=3)
 
 needs_radiographs = pytest.mark.skipif(not DATA.is_dir(), reason=f"the radiographs are not at {DATA}")
@@ -35,7 +35,7 @@ def test_importing_training_phantoms_and_the_shipped_model_loads_no_tensorflow()
 
 def test_the_shipped_model_gives_the_golden_probabilities() -> None:
     card, weights = shipped.load()
-    decision = Decision(card.threshold, card.calibration_slope, card.calibration_intercept)
+    decision = Decision.of(card)
     predictor = Predictor(weights, decision, preprocessing=card.preprocessing, batch_size=8)
     greys = [decode(phantoms._png(phantoms.phantom(seed))) for seed in GOLDEN]
     got = [prediction.probability for prediction in predictor.predict(greys)]
@@ -45,7 +45,7 @@ def test_the_shipped_model_gives_the_golden_probabilities() -> None:
 @needs_radiographs
 def test_the_shipped_model_reproduces_its_recorded_figures() -> None:
     card, weights = shipped.load()
-    again = runs.evaluate_card(DATA, card, weights).as_json()
+    again = runs.evaluate_card(DATA, card, weights).evaluation.as_json()
     assert again["auroc"] == pytest.approx(card.metrics["auroc"], abs=1e-3)
     assert again["confusion"] == card.metrics["confusion"]
     recorded, got = card.metrics["within_source"]["ieee8023"], again["within_source"]["ieee8023"]

@@ -1,13 +1,18 @@
 """A run: seeded, recorded whole, and blind to the fold that is held out."""
 
 import hashlib
+import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
+from tensorflow.core.util.event_pb2 import Event
 
-from training import data, fit, index, kept, runs
+from training import calibration, data, fit, index, kept, provenance, runs
 from training.fit import Config
 from training.index import DataUnusable
 from worker import cnn
@@ -28,19 +33,21 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(radiograph
 
 def test_the_best_weights_are_copied_and_training_stops_when_it_no_longer_gets_better() -> None:
     model = fit.compiled(5e-4)
-    best = fit._BestEpoch(Config(patience=2), None)
+    measured = [3.0, 1.0, 2.0, 1.5]
+    left = iter(measured)
+    best = fit._BestEpoch(Config(patience=2), lambda: next(left), None)
     best.set_model(model)
-    for epoch, loss in enumerate([3.0, 1.0, 2.0, 1.5]):
+    for epoch in range(len(measured)):
         assert not model.stop_training
         for variable in model.weights:
             variable.assign(np.full(variable.shape, epoch + 1.0))
-        best.on_epoch_end(epoch, {"val_loss": loss})
+        best.on_epoch_end(epoch, {"val_loss": 0.0})
     assert model.stop_training
     assert best.epoch == 2
     assert all((weights == 2).all() for weights in best.weights)
 
 
-def test_the_weights_that_are_kept_give_the_lowest_validation_loss(radiographs: data.Radiographs) -> None:
+def test_the_weights_that_are_kept_give_the_lowest_loss_once_calibrated(radiographs: data.Radiographs) -> None:
     seen: list[tuple[int, int]] = []
     fitted = fit.fit(radiographs, QUICK, lambda epoch, epochs, _: seen.append((epoch, epochs)))
     assert seen == [(1, 2), (2, 2)]
@@ -48,9 +55,9 @@ def test_the_weights_that_are_kept_give_the_lowest_validation_loss(radiographs: 
     cnn.load_weights(model, fitted.weights)
     validation = radiographs.folds(QUICK.validation_fold)
     prepared = preparation(QUICK.preprocessing, batch_size=8)(validation.greys)
-    batches = fit._plain(prepared, validation, QUICK.batch_size)
-    loss = model.evaluate(batches, verbose=0, return_dict=True)["loss"]
-    assert loss == pytest.approx(min(fitted.history["val_loss"]), rel=1e-3)
+    raw = model.predict(prepared, verbose=0)[:, 0].astype(np.float64)
+    loss = calibration.loss_when_calibrated(raw, validation.positive)
+    assert loss == pytest.approx(min(fitted.history[fit.MEASURE]), rel=1e-3)
 
 
 def test_the_test_fold_changes_nothing_in_training(radiographs: data.Radiographs) -> None:
@@ -66,13 +73,15 @@ def test_a_run_is_recorded_whole_and_read_back(finished: runs.Run, tmp_path: Pat
     assert card.version.endswith(hashlib.sha256(weights).hexdigest()[:8])
     assert card.config["seed"] == QUICK.seed
     assert card.config["augmentation"]["shift"] > 0
+    assert card.config["made_with"]["seconds"] >= 0
+    assert card.config["made_with"]["libraries"].keys() == {"keras", "numpy", "pillow", "tensorflow"}
+    assert (card.band_low or 0) <= card.threshold <= (card.band_high or 0)
     assert card.metrics["confusion"].keys() == {"true_positive", "false_positive", "false_negative", "true_negative"}
     assert {path.name for path in tmp_path.glob("*.png")} == {
-        "learning_curves.png",
-        "roc.png",
-        "calibration.png",
-        "confusion.png",
+        *("learning_curves.png", "roc.png", "precision_recall.png"),
+        *("calibration.png", "confusion.png", "auroc_by_group.png"),
     }
+    assert card.version in (tmp_path / runs.REPORT).read_text(encoding="utf-8")
 
 
 def test_damaged_weights_are_not_read(finished: runs.Run, tmp_path: Path) -> None:
@@ -83,13 +92,61 @@ def test_damaged_weights_are_not_read(finished: runs.Run, tmp_path: Path) -> Non
 
 
 def test_evaluating_the_card_again_gives_the_recorded_figures(folder: Path, finished: runs.Run) -> None:
-    again = runs.evaluate_card(folder, finished.card, finished.weights).as_json()
+    again = runs.evaluate_card(folder, finished.card, finished.weights).evaluation.as_json()
     assert again["auroc"] == finished.card.metrics["auroc"]
-    everything = runs.evaluate_card(folder, finished.card, finished.weights, everything=True)
+    everything = runs.evaluate_card(folder, finished.card, finished.weights, everything=True).evaluation
     assert (everything.positives, everything.negatives) == (24, 24)
 
 
 def test_a_folder_with_nothing_held_out_says_so(small: Path, finished: runs.Run) -> None:
-    assert all(entry.fold != QUICK.test_fold for entry in index.index(small))
+    rows = [f"{entry.file},{entry.patient},0" for entry in index.index(small)]
+    (small / "metadata.csv").write_text("\n".join(["file,patient_id,fold", *rows]))
     with pytest.raises(DataUnusable, match="--all"):
         runs.evaluate_card(small, finished.card, finished.weights)
+
+
+def test_the_commit_of_the_code_is_recorded() -> None:
+    made_with = provenance.provenance()
+    head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, check=False, text=True).stdout.strip()
+    assert (made_with["commit"] or "").rstrip("+") == head
+
+
+def test_tensorboard_finds_every_curve_of_every_epoch(radiographs: data.Radiographs, tmp_path: Path) -> None:
+    fitted = fit.fit(radiographs, QUICK, logs=tmp_path)
+    (written,) = tmp_path.glob("events.out.tfevents.*")
+    events = [Event.FromString(record.numpy()) for record in tf.data.TFRecordDataset(str(written))]
+    found: dict[str, list[float]] = {}
+    for event in events:
+        for value in event.summary.value:
+            assert value.metadata.plugin_data.plugin_name == "scalars"
+            found.setdefault(value.tag, []).append(float(tf.make_ndarray(value.tensor)))
+    assert found.keys() == fitted.history.keys()
+    assert found["val_loss"] == pytest.approx(fitted.history["val_loss"])
+
+
+def test_two_devices_train_together_by_the_same_command(folder: Path) -> None:
+    """In a process of its own: devices are made before TensorFlow's first use."""
+    program = """
+import sys
+import tensorflow as tf
+cpu, = tf.config.list_physical_devices("CPU")
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+from pathlib import Path
+from tests.test_training import QUICK
+from training import data, distribution, fit, index
+folder = Path(sys.argv[1])
+radiographs = data.load(folder, index.index(folder))
+assert distribution.strategy("CPU").num_replicas_in_sync == 2
+print([fit.fit(radiographs, QUICK, devices=kind).history["loss"] for kind in ("CPU", "GPU")])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, folder],
+        capture_output=True,
+        check=False,
+        text=True,
+        cwd=Path(__file__).parents[1],
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    together, alone = json.loads(done.stdout.splitlines()[-1])
+    assert together[0] == pytest.approx(alone[0], abs=0.02)  # later steps of Adam make much of a rounding
+    assert together[1] < together[0]

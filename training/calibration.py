@@ -1,24 +1,51 @@
 """From raw outputs on the validation fold to the Decision that serving uses."""
 
+from dataclasses import dataclass, replace
+from typing import Final
+
 import numpy as np
 from numpy.typing import NDArray
 
+from training import figures
+from training.figures import Numbers, Truth
 from worker.predictor import Decision
 
+_SEED: Final = 20_200_101  # of the bootstrap only
 _STEPS = 100
 _CLOSE = 1e-10
 _RIDGE = 1e-6  # keeps the Newton step defined where the raw outputs separate the classes
 
-Numbers = NDArray[np.float64]
-Truth = NDArray[np.bool_]
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a label shall be worth: how many of the positives, and of the negatives, it may not miss."""
+
+    sensitivity: float = 0.95
+    specificity: float = 0.9
 
 
-def decide(raw: Numbers, truth: Truth, *, sensitivity: float) -> Decision:
-    """Fit slope and intercept, then set the threshold that gives the stated sensitivity on the same outputs."""
+def decide(raw: Numbers, truth: Truth, patients: NDArray[np.str_], *, wanted: Wanted) -> Decision:
+    """Fit slope and intercept, then set threshold and band on the same outputs."""
     slope, intercept = platt(_logits(raw), truth)
-    fitted = Decision(0.5, slope, intercept)
-    threshold = operating_point(fitted.calibrate(raw), truth, sensitivity=sensitivity)
-    return Decision(threshold, slope, intercept)
+    return decided(Decision(0.5, slope, intercept), raw, truth, patients, wanted=wanted)
+
+
+def decided(fitted: Decision, raw: Numbers, truth: Truth, patients: NDArray[np.str_], *, wanted: Wanted) -> Decision:
+    """Return the decision with the threshold that gives the stated sensitivity, and a band around it without a label.
+
+    The band begins where the threshold might as well lie had other patients been asked (2.5 % of the bootstrap), and
+    ends where it might (97.5 %), but not before the stated specificity is reached.
+    """
+    probability = fitted.calibrate(raw)
+
+    def threshold(some: Numbers, theirs: Truth) -> float | None:
+        return operating_point(some, theirs, sensitivity=wanted.sensitivity) if theirs.any() else None
+
+    point = operating_point(probability, truth, sensitivity=wanted.sensitivity)
+    low, high = figures.interval(threshold, probability, truth, patients=patients, seed=_SEED) or (point, point)
+    enough = float(np.quantile(probability[~truth], wanted.specificity, method="higher"))
+    # The last of the negatives that may be called positive is itself below.
+    return replace(fitted, threshold=point, band=(min(low, point), max(high, float(np.nextafter(enough, 1)), point)))
 
 
 def platt(logits: Numbers, truth: Truth) -> tuple[float, float]:
@@ -39,6 +66,12 @@ def platt(logits: Numbers, truth: Truth) -> tuple[float, float]:
             break
     slope = float(weights[0] / spread)
     return slope, float(weights[1] - slope * centre)
+
+
+def loss_when_calibrated(raw: Numbers, truth: Truth) -> float:
+    """Return the cross-entropy that is left once these outputs are calibrated on themselves, both classes weighing alike."""
+    probability = Decision(0.5, *platt(_logits(raw), truth)).calibrate(raw)
+    return float(-(np.log(probability[truth]).mean() + np.log(1 - probability[~truth]).mean()) / 2)
 
 
 def operating_point(probability: Numbers, truth: Truth, *, sensitivity: float) -> float:

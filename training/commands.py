@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from training import shipped
 from training.index import DataUnusable
 from worker import device
 
+_SHARE = click.FloatRange(0, 1, min_open=True)
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
@@ -26,19 +28,35 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 @click.option("--epochs", type=click.IntRange(min=1), default=40, show_default=True, help="At most; it may stop early.")
 @click.option("--seed", type=int, default=7, show_default=True)
 @click.option(
-    "--out", type=click.Path(path_type=Path), help="Keep weights, card and plots there, not in CXR_HOME/runs."
+    "--sensitivity",
+    type=_SHARE,
+    default=0.95,
+    show_default=True,
+    help="Of the operating point, on the validation fold.",
+)
+@click.option(
+    "--specificity",
+    type=_SHARE,
+    default=0.9,
+    show_default=True,
+    help="Only where the validation fold reaches it is an image called positive.",
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Keep weights, card, plots and report there, not in CXR_HOME/runs."
 )
 @json_option
 @click.pass_obj
-def train(settings: Settings, folder: Path, epochs: int, seed: int, out: Path | None) -> None:
+def train(settings: Settings, /, folder: Path, out: Path | None, **chosen: Any) -> None:
     """Train the CNN, evaluate it on the held-out fold, and register it as a new version."""
     device.quiet()
     from training import runs, verdicts  # noqa: PLC0415 - loads TensorFlow
     from training.fit import Config  # noqa: PLC0415
 
+    config = Config(**chosen)
+    started = f"{datetime.now(UTC):%Y-%m-%dT%H%M%S}-seed-{config.seed}"
     try:
         with bar("training", MofNCompleteColumn(), TextColumn("{task.description}")) as progress:
-            reading, fitting = progress.add_task("radiographs"), progress.add_task("epochs", total=epochs)
+            reading, fitting = progress.add_task("radiographs"), progress.add_task("epochs", total=config.epochs)
 
             def on_epoch(epoch: int, of: int, logs: dict[str, float]) -> None:
                 described = f"epochs  loss {logs['loss']:.3f}  validation {logs['val_loss']:.3f}"
@@ -46,9 +64,10 @@ def train(settings: Settings, folder: Path, epochs: int, seed: int, out: Path | 
 
             run = runs.run(
                 folder,
-                Config(epochs=epochs, seed=seed),
+                config,
                 on_image=lambda done, total: progress.update(reading, completed=done, total=total),
                 on_epoch=on_epoch,
+                logs=settings.home / "runs" / "tensorboard" / started,
             )
     except DataUnusable as error:
         fail(str(error))
@@ -66,11 +85,21 @@ def train(settings: Settings, folder: Path, epochs: int, seed: int, out: Path | 
 @click.command()
 @click.option("--data", "folder", type=_FOLDER, required=True, help="Folder of CLASS/images and CLASS/masks.")
 @click.option("--model", "version", help="Registered version; the champion if none is named.")
-@click.option("--all", "everything", is_flag=True, help="Every image of the folder, not the held-out fold alone.")
+@click.option("--all", "everything", is_flag=True, help="Every image, in the folder it was trained on too.")
+@click.option("--prevalence", type=click.FloatRange(0, 1), help="Share of positives that PPV and NPV are for.")
+@click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write an HTML page with all plots.")
 @json_option
 @click.pass_obj
-def evaluate(settings: Settings, folder: Path, version: str | None, *, everything: bool) -> None:
-    """Evaluate a model on the held-out fold of a folder."""
+def evaluate(
+    settings: Settings,
+    folder: Path,
+    version: str | None,
+    *,
+    everything: bool,
+    prevalence: float | None,
+    report: Path | None,
+) -> None:
+    """Evaluate a model on a folder of CLASS/images: the held-out fold of what it was trained on, else every image."""
     card, weights = _model(settings, version)
     device.quiet()
     from training import runs  # noqa: PLC0415 - loads TensorFlow
@@ -78,24 +107,34 @@ def evaluate(settings: Settings, folder: Path, version: str | None, *, everythin
     try:
         with bar("reading", MofNCompleteColumn()) as progress:
             task = progress.add_task("reading")
-            evaluation = runs.evaluate_card(
+            examined = runs.evaluate_card(
                 folder,
                 card,
                 weights,
                 everything=everything,
+                prevalence=prevalence,
                 on_image=lambda done, total: progress.update(task, completed=done, total=total),
             )
     except DataUnusable as error:
         fail(str(error))
-    _answer_figures(card.version, evaluation.as_json())
+    figures = examined.evaluation.as_json()
+    if report:
+        from training import report as reports  # noqa: PLC0415 - draws with matplotlib
+
+        pictures = reports.drawn(examined.evaluation, examined.scores, examined.truth)
+        report.write_text(reports.page(card, figures, pictures), encoding="utf-8")
+    _answer_figures(card.version, figures)
 
 
 @click.command()
 @click.argument("image", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--model", "version", help="Registered version; the champion if none is named.")
+@click.option(
+    "--heatmap", type=click.Path(dir_okay=False, path_type=Path), help="Write where the model looked there, as PNG."
+)
 @json_option
 @click.pass_obj
-def classify(settings: Settings, image: Path, version: str | None) -> None:
+def classify(settings: Settings, image: Path, version: str | None, heatmap: Path | None) -> None:
     """Classify one image by its path, without a server."""
     from worker import decoder  # noqa: PLC0415 - every command would pay for the decoders
     from worker.rejection import CODES, REASONS, ImageRejected  # noqa: PLC0415
@@ -111,17 +150,23 @@ def classify(settings: Settings, image: Path, version: str | None) -> None:
         from worker.gate import Gate  # noqa: PLC0415
         from worker.predictor import Decision, Predictor  # noqa: PLC0415
 
-        decision = Decision(card.threshold, card.calibration_slope, card.calibration_intercept)
-        predictor = Predictor(weights, decision, preprocessing=card.preprocessing, batch_size=1)
+        predictor = Predictor(weights, Decision.of(card), preprocessing=card.preprocessing, batch_size=1)
         gate = Gate(batch_size=1)
     (prediction,) = assess([decoded], gate, predictor.predict)
     if prediction.raw is not None and not math.isfinite(prediction.raw):
         fail(f"{card.version} gave no number for this image")
+    if heatmap and prediction.probability is not None:
+        from worker import heatmap as gradcam  # noqa: PLC0415 - loads TensorFlow
+
+        heat = gradcam.heatmap(weights, decoded.grey, preprocessing=card.preprocessing)
+        heatmap.write_bytes(gradcam.png(decoded.grey, heat))
     told = {
         "label": prediction.label,
         "probability": prediction.probability,
         "reasons": prediction.reasons,
         "threshold": card.threshold,
+        "band_low": card.band_low,
+        "band_high": card.band_high,
         "model_version": card.version,
         "gate": gate.version,
     }
@@ -129,7 +174,7 @@ def classify(settings: Settings, image: Path, version: str | None) -> None:
     def show() -> None:
         click.echo(f"label: {prediction.label}")
         if prediction.probability is not None:
-            click.echo(f"probability: {prediction.probability:.6f} (positive from {card.threshold:.3f})")
+            click.echo(f"probability: {prediction.probability:.6f} ({_told(card)})")
         for reason in prediction.reasons:
             click.echo(f"reason: {reason}: {REASONS[reason]}")
         click.echo(f"model: {card.version}")
@@ -137,6 +182,13 @@ def classify(settings: Settings, image: Path, version: str | None) -> None:
         words.print(NOTICE, style="yellow")
 
     answer(told, show)
+
+
+def _told(card: Card) -> str:
+    """Where the labels begin and end."""
+    if card.band_low is None or card.band_high is None:
+        return f"positive from {card.threshold:.3f}"
+    return f"negative below {card.band_low:.3f}, positive from {card.band_high:.3f}"
 
 
 @click.command()

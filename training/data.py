@@ -20,7 +20,7 @@ _HALF = 127  # masks are black and white, in 1, 8 or 24 bits
 
 @dataclass(frozen=True)
 class Radiographs:
-    """`greys` (n, SIZE, SIZE) uint8 and `masks` (n, SIZE, SIZE) bool, in the order of `entries`."""
+    """`greys` (n, SIZE, SIZE) uint8 and `masks` (n, SIZE, SIZE) bool, in the order of `entries`; no mask is all False."""
 
     entries: tuple[Entry, ...]
     greys: NDArray[np.uint8]
@@ -36,6 +36,14 @@ class Radiographs:
         return np.array([entry.patient for entry in self.entries])
 
     @property
+    def views(self) -> NDArray[np.str_]:
+        return np.array([entry.view for entry in self.entries])
+
+    @property
+    def labels(self) -> NDArray[np.str_]:
+        return np.array([entry.label for entry in self.entries])
+
+    @property
     def sources(self) -> NDArray[np.str_]:
         return np.array([entry.source for entry in self.entries])
 
@@ -49,15 +57,20 @@ class Radiographs:
 def load(folder: Path, entries: Sequence[Entry], on_image: Callable[[int, int], None] | None = None) -> Radiographs:
     """Decode the radiographs and masks, telling `on_image(done, total)` after each, or raise DataUnusable."""
     greys = np.empty((len(entries), SIZE, SIZE), np.uint8)
-    masks = np.empty((len(entries), SIZE, SIZE), np.bool_)
-    digests: dict[str, str] = {}
+    masks = np.zeros((len(entries), SIZE, SIZE), np.bool_)
     for place, entry in enumerate(entries):
-        image, mask = ((folder / name).read_bytes() for name in (entry.file, entry.mask))
-        digests[entry.file], digests[entry.mask] = (hashlib.sha256(data).hexdigest() for data in (image, mask))
-        greys[place], masks[place] = _decoded(entry.file, image), _mask(entry.mask, mask)
+        greys[place] = _decoded(entry.file, (folder / entry.file).read_bytes())
+        if entry.mask:
+            masks[place] = _mask(entry.mask, (folder / entry.mask).read_bytes())
         if on_image:
             on_image(place + 1, len(entries))
-    return Radiographs(tuple(entries), greys, masks, fingerprint(digests))
+    return Radiographs(tuple(entries), greys, masks, fingerprint_of(folder, entries))
+
+
+def fingerprint_of(folder: Path, entries: Sequence[Entry]) -> str:
+    """Return the fingerprint of these images and their masks."""
+    names = [name for entry in entries for name in (entry.file, entry.mask) if name]
+    return fingerprint({name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names})
 
 
 def fingerprint(digests: dict[str, str]) -> str:

@@ -1,58 +1,56 @@
 """What a model is worth on radiographs it was not trained on, and how much of that is their source."""
 
 import json
-from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from training import figures, probes
+from training import figures, groups, probes
 from training.data import Radiographs
-from training.figures import Numbers, Truth
+from training.figures import Interval, Numbers, Truth
+from training.groups import Ranking
 from training.probes import Masks
-from worker.predictor import Decision, Predictor
-from worker.radiograph import Grey
+from training.scorer import Scorer
+from training.stability import CHANGES, Moved, moved
 
-_SEED: Final = 20_200_101  # of the bootstrap only: intervals come out the same every time
-_BATCH_SIZE: Final = 64
-
-Interval = tuple[float, float] | None
-
-
-@dataclass(frozen=True)
-class Ranking:
-    """AUROC and the rates at the operating point, each with its 95 % interval by patient; None where undefined."""
-
-    positives: int
-    negatives: int
-    patients: int
-    auroc: float | None
-    auroc_interval: Interval
-    sensitivity: float | None
-    sensitivity_interval: Interval
-    specificity: float | None
-    specificity_interval: Interval
+HELD_OUT: Final = "the held-out fold"
+EVERYTHING: Final = "every image"
 
 
 @dataclass(frozen=True)
 class Evaluation(Ranking):
-    """Everything that is known about a model on one set of radiographs; `as_json` is what is stored and shown."""
+    """Everything that is known about a model on one set of radiographs; `as_json` is what is stored and shown.
 
+    Figures are None where they are not defined, each `_interval` is 95 % by patient.
+    """
+
+    evaluated: str
     threshold: float
+    prevalence: float
     ppv: float | None
+    ppv_interval: Interval
     npv: float | None
+    npv_interval: Interval
     accuracy: float
     ece: float
+    ece_interval: Interval
     brier: float
+    brier_interval: Interval
     confusion: dict[str, int]
+    inconclusive: float
     within_source: dict[str, Ranking]
+    by_source: dict[str, Ranking]
+    by_view: dict[str, Ranking]
+    by_negative: dict[str, Ranking]
     lungs_only_auroc: float | None
     lungs_blanked_auroc: float | None
+    lungs_blanked_auroc_interval: Interval
     lungs_blanked_given_auroc: float | None
     border_only_auroc: float | None
+    border_only_auroc_interval: Interval
     border_only_given_auroc: float | None
+    stability: dict[str, Moved]
     data_fingerprint: str
 
     def as_json(self) -> dict[str, Any]:
@@ -61,75 +59,75 @@ class Evaluation(Ranking):
         return plain
 
 
-class Scorer:
-    """A model as serving runs it: the same predictor, the same decision."""
+def evaluate(
+    radiographs: Radiographs, scorer: Scorer, *, prevalence: float | None = None, evaluated: str = HELD_OUT
+) -> Evaluation:
+    """Return the figures on all the given radiographs; give only those that the model was not trained on.
 
-    def __init__(self, weights: bytes, decision: Decision, *, preprocessing: str) -> None:
-        self.threshold = decision.threshold
-        self._predictor = Predictor(weights, decision, preprocessing=preprocessing, batch_size=_BATCH_SIZE)
+    PPV and NPV hold for a share of positives of `prevalence`, that of the radiographs if none is given.
+    """
+    scores, truth, patients = scorer(radiographs.greys), radiographs.positive, radiographs.patients
+    threshold = scorer.decision.threshold
+    share = float(truth.mean()) if prevalence is None else prevalence
+    by_source = groups.by(radiographs.sources, scores, radiographs, threshold=threshold)
 
-    def __call__(self, greys: NDArray[np.uint8] | Sequence[Grey], *, masks: Masks | None = None) -> Numbers:
-        """Return the calibrated probability of each of (n, SIZE, SIZE) grey levels; `masks` are taken for its lungs."""
-        maps = None if masks is None else probes.halved(masks)
-        return np.array([each.probability for each in self._predictor.predict(list(greys), maps=maps)])
+    def interval(figure: figures.Figure) -> Interval:
+        return figures.interval(figure, scores, truth, patients=patients, seed=groups.SEED)
 
+    def ppv(some: Numbers, theirs: Truth) -> float | None:
+        return figures.predictive(some >= threshold, theirs, prevalence=share)[0]
 
-def evaluate(radiographs: Radiographs, scorer: Scorer) -> Evaluation:
-    """Return the figures on all the given radiographs; give only those that the model was not trained on."""
-    scores, truth = scorer(radiographs.greys), radiographs.positive
-    called = scores >= scorer.threshold
-    greys, masks = radiographs.greys, radiographs.masks
+    def npv(some: Numbers, theirs: Truth) -> float | None:
+        return figures.predictive(some >= threshold, theirs, prevalence=share)[1]
+
+    called = scores >= threshold
     return Evaluation(
-        **vars(_ranking(scores, truth, radiographs.patients, threshold=scorer.threshold)),
-        threshold=scorer.threshold,
-        ppv=figures.share(truth, called),
-        npv=figures.share(~truth, ~called),
+        **vars(groups.ranking(scores, truth, patients, threshold=threshold)),
+        evaluated=evaluated,
+        threshold=threshold,
+        prevalence=share,
+        ppv=ppv(scores, truth),
+        ppv_interval=interval(ppv),
+        npv=npv(scores, truth),
+        npv_interval=interval(npv),
         accuracy=float((called == truth).mean()),
         ece=figures.calibration_error(scores, truth),
+        ece_interval=interval(figures.calibration_error),
         brier=figures.brier(scores, truth),
+        brier_interval=interval(figures.brier),
         confusion=_confusion(called, truth),
-        within_source=_within_source(scores, radiographs, threshold=scorer.threshold),
-        lungs_only_auroc=figures.auroc(scorer(probes.lungs_only(greys, masks)), truth),
-        lungs_blanked_auroc=figures.auroc(scorer(probes.lungs_blanked(greys, masks)), truth),
-        lungs_blanked_given_auroc=figures.auroc(scorer(probes.lungs_blanked(greys, masks), masks=masks), truth),
-        border_only_auroc=figures.auroc(scorer(probes.border_only(greys)), truth),
-        border_only_given_auroc=figures.auroc(scorer(probes.border_only(greys), masks=masks), truth),
+        inconclusive=float(np.mean([scorer.decision.is_inconclusive(score) for score in scores])),
+        within_source={name: one for name, one in by_source.items() if one.positives and one.negatives},
+        by_source=by_source,
+        by_view=groups.by(radiographs.views, scores, radiographs, threshold=threshold),
+        by_negative=groups.by_negative(scores, radiographs, threshold=threshold),
+        **_probed(radiographs, scorer),
+        stability={name: moved(change, radiographs.greys, scores, scorer) for name, change in CHANGES.items()},
         data_fingerprint=radiographs.fingerprint,
     )
 
 
-def _ranking(scores: Numbers, truth: Truth, patients: NDArray[np.str_], *, threshold: float) -> Ranking:
-    def sensitivity(some: Numbers, theirs: Truth) -> float | None:
-        return figures.sensitivity(some >= threshold, theirs)
+def _probed(radiographs: Radiographs, scorer: Scorer) -> dict[str, Any]:
+    """AUROC where it should be a half, once as serving would see it, once told where the lungs were."""
+    greys, truth, masks = radiographs.greys, radiographs.positive, probes.masks_of(radiographs)
+    blanked, border = probes.lungs_blanked(greys, masks), probes.border_only(greys)
 
-    def specificity(some: Numbers, theirs: Truth) -> float | None:
-        return figures.specificity(some >= threshold, theirs)
+    def auroc(pictures: probes.Greys, given: Masks | None = None) -> float | None:
+        return figures.auroc(scorer(pictures, masks=given), truth)
 
-    def interval(figure: Callable[[Numbers, Truth], float | None]) -> Interval:
-        return figures.interval(figure, scores, truth, patients=patients, seed=_SEED)
+    def interval(pictures: probes.Greys) -> Interval:
+        patients = radiographs.patients
+        return figures.interval(figures.auroc, scorer(pictures), truth, patients=patients, seed=groups.SEED)
 
-    return Ranking(
-        positives=int(truth.sum()),
-        negatives=int((~truth).sum()),
-        patients=len(np.unique(patients)),
-        auroc=figures.auroc(scores, truth),
-        auroc_interval=interval(figures.auroc),
-        sensitivity=sensitivity(scores, truth),
-        sensitivity_interval=interval(sensitivity),
-        specificity=specificity(scores, truth),
-        specificity_interval=interval(specificity),
-    )
-
-
-def _within_source(scores: Numbers, radiographs: Radiographs, *, threshold: float) -> dict[str, Ranking]:
-    """The only comparison that the source cannot help: positives and negatives of one source."""
-    found: dict[str, Ranking] = {}
-    for source in np.unique(radiographs.sources):
-        chosen = radiographs.sources == source
-        truth = radiographs.positive[chosen]
-        if source and truth.any() and not truth.all():
-            found[str(source)] = _ranking(scores[chosen], truth, radiographs.patients[chosen], threshold=threshold)
-    return found
+    return {
+        "lungs_only_auroc": auroc(probes.lungs_only(greys, masks)),
+        "lungs_blanked_auroc": auroc(blanked),
+        "lungs_blanked_auroc_interval": interval(blanked),
+        "lungs_blanked_given_auroc": auroc(blanked, masks),
+        "border_only_auroc": auroc(border),
+        "border_only_auroc_interval": interval(border),
+        "border_only_given_auroc": auroc(border, masks),
+    }
 
 
 def _confusion(called: Truth, truth: Truth) -> dict[str, int]:

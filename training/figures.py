@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 Numbers = NDArray[np.float64]
 Truth = NDArray[np.bool_]
+Interval = tuple[float, float] | None
+Figure = Callable[[Numbers, Truth], float | None]
 
 RESAMPLES: Final = 1000
 """Bootstrap samples of an interval."""
@@ -39,6 +41,20 @@ def specificity(called: Truth, truth: Truth) -> float | None:
     return share(~called, ~truth)
 
 
+def predictive(called: Truth, truth: Truth, *, prevalence: float) -> tuple[float | None, float | None]:
+    """PPV and NPV where a share of `prevalence` is positive, by Bayes from sensitivity and specificity."""
+    found, cleared = sensitivity(called, truth), specificity(called, truth)
+    if found is None or cleared is None:
+        return None, None
+    hits, alarms = prevalence * found, (1 - prevalence) * (1 - cleared)
+    misses, clear = prevalence * (1 - found), (1 - prevalence) * cleared
+    return _part(hits, alarms), _part(clear, misses)
+
+
+def _part(one: float, other: float) -> float | None:
+    return one / (one + other) if one + other else None
+
+
 def brier(probability: Numbers, truth: Truth) -> float:
     return float(np.mean((probability - truth) ** 2))
 
@@ -59,13 +75,13 @@ def calibration_error(probability: Numbers, truth: Truth) -> float:
 
 
 def interval(
-    figure: Callable[[Numbers, Truth], float | None],
+    figure: Figure,
     scores: Numbers,
     truth: Truth,
     *,
     patients: NDArray[np.str_],
     seed: int,
-) -> tuple[float, float] | None:
+) -> Interval:
     """Return the 95 % interval by drawing patients with replacement; None where the figure is never defined."""
     generator = np.random.default_rng(seed)
     names, owner = np.unique(patients, return_inverse=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 import keras
@@ -9,9 +10,11 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from training import augmentation, calibration
+from training import augmentation, calibration, distribution
 from training.augmentation import Drawn, Strength
+from training.calibration import Wanted
 from training.checkpoint import Checkpoint
+from training.curves import Curves
 from training.data import Radiographs
 from training.exposures import exposures
 from training.index import FOLDS, DataUnusable
@@ -20,6 +23,9 @@ from worker.predictor import Decision
 from worker.preparation import Prepare, preparation
 
 OnEpoch = Callable[[int, int, dict[str, float]], None]
+
+MEASURE: Final = "val_calibrated_loss"
+"""By which the epoch is chosen; it stands in the learning curves."""
 
 _PREDICTED_TOGETHER: Final = 64
 
@@ -39,6 +45,9 @@ class Config:
     validation_fold: int = 4
     test_fold: int = FOLDS - 1
     sensitivity: float = 0.95
+    """Of the operating point, on the validation fold."""
+    specificity: float = 0.9
+    """From which on, on the validation fold, an image is called positive."""
     augmentation: Strength = field(default_factory=Strength)
 
     @property
@@ -64,11 +73,18 @@ def compiled(learning_rate: Any) -> keras.Model:
 
 
 def fit(
-    radiographs: Radiographs, config: Config, on_epoch: OnEpoch | None = None, checkpoint: Checkpoint | None = None
+    radiographs: Radiographs,
+    config: Config,
+    on_epoch: OnEpoch | None = None,
+    checkpoint: Checkpoint | None = None,
+    *,
+    logs: Path | None = None,
+    devices: str = "GPU",
 ) -> Fitted:
     """Train on the training folds, choose and calibrate on the validation fold; the test fold is never looked at.
 
-    Goes on after the last epoch in `checkpoint`, and keeps each one there.
+    Goes on after the last epoch in `checkpoint`, and keeps each one there. Where there are several `devices`, each
+    takes its share of every batch. `logs` is for TensorBoard.
     """
     training, validation = radiographs.folds(*config.training_folds), radiographs.folds(config.validation_fold)
     _check(training, "training")
@@ -76,20 +92,28 @@ def fit(
     keras.utils.set_random_seed(config.seed)
     prepare = preparation(config.preprocessing, batch_size=_PREDICTED_TOGETHER)
     held_back = prepare(validation.greys)
-    model = compiled(_falling(config, steps=augmentation.steps(len(training.greys), config.batch_size)))
-    best = _BestEpoch(config, on_epoch, checkpoint)
+    with distribution.strategy(devices).scope():
+        model = compiled(_falling(config, steps=augmentation.steps(len(training.greys), config.batch_size)))
+
+    def raw() -> NDArray[np.float64]:
+        return np.asarray(model.predict(held_back, batch_size=_PREDICTED_TOGETHER, verbose=0)[:, 0], np.float64)
+
+    def measure() -> float:
+        return calibration.loss_when_calibrated(raw(), validation.positive)
+
+    best = _BestEpoch(config, measure, on_epoch, checkpoint)
     model.fit(
         _batches(training, config, prepare),
         validation_data=_plain(held_back, validation, config.batch_size),
         initial_epoch=best.resume(model),
         epochs=config.epochs,
-        callbacks=[best],
+        callbacks=[best, *([Curves(logs)] if logs else [])],
         shuffle=False,  # the data set draws by itself, from the seed
         verbose=0,
     )
     model.set_weights(best.weights)
-    raw = model.predict(held_back, batch_size=_PREDICTED_TOGETHER, verbose=0)[:, 0].astype(np.float64)
-    decision = calibration.decide(raw, validation.positive, sensitivity=config.sensitivity)
+    wanted = Wanted(config.sensitivity, config.specificity)
+    decision = calibration.decide(raw(), validation.positive, validation.patients, wanted=wanted)
     return Fitted(cnn.weights_to_bytes(model), decision, best.history, best.epoch)
 
 
@@ -133,12 +157,23 @@ def _check(part: Radiographs, name: str) -> None:
 
 
 class _BestEpoch(keras.callbacks.Callback):  # type: ignore[misc] # keras is untyped
-    """Copies the weights of the lowest validation loss and stops when it has not fallen for `patience` epochs."""
+    """Copies the weights of the lowest measure and stops when it has not fallen for `patience` epochs.
 
-    def __init__(self, config: Config, on_epoch: OnEpoch | None, checkpoint: Checkpoint | None = None) -> None:
+    The measure is the validation loss after calibration, as serving calibrates: the plain one punishes a network that
+    is too sure of itself, which calibration mends, and stopped one of three seeds at its third epoch.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        measure: Callable[[], float],
+        on_epoch: OnEpoch | None = None,
+        checkpoint: Checkpoint | None = None,
+    ) -> None:
         super().__init__()
         self._checkpoint = checkpoint
         self._config = config
+        self._measure = measure
         self._on_epoch = on_epoch
         self._loss = np.inf
         self.epoch = 0
@@ -155,8 +190,9 @@ class _BestEpoch(keras.callbacks.Callback):  # type: ignore[misc] # keras is unt
         return int(state["epoch"])
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
-        if not self.weights or logs["val_loss"] < self._loss:
-            self._loss, self.epoch = logs["val_loss"], epoch + 1
+        logs[MEASURE] = self._measure()
+        if not self.weights or logs[MEASURE] < self._loss:
+            self._loss, self.epoch = logs[MEASURE], epoch + 1
             # Copied: what get_weights returns may change with the next step.
             self.weights = [np.array(weights) for weights in self.model.get_weights()]
         for name, value in logs.items():

@@ -22,7 +22,7 @@ class DataUnusable(Exception):
 
 @dataclass(frozen=True)
 class Entry:
-    """One radiograph; `file` and `mask` are relative to the folder, `source` and `mask_by` empty where not stated."""
+    """One radiograph; `file` and `mask` are relative to the folder; what is not stated, the mask too, is empty."""
 
     file: str
     mask: str
@@ -31,19 +31,23 @@ class Entry:
     fold: int
     source: str
     mask_by: str
+    view: str = ""
 
     @property
     def positive(self) -> bool:
         return self.label == POSITIVE
 
 
-def index(folder: Path) -> tuple[Entry, ...]:
-    """Return the radiographs of the folder in a fixed order, or raise DataUnusable."""
+def index(folder: Path, *, masks: bool = True) -> tuple[Entry, ...]:
+    """Return the radiographs of the folder in a fixed order, or raise DataUnusable; without `masks` some may be missing."""
     files = sorted(path for path in folder.glob("*/images/*") if path.suffix.lower() in _SUFFIXES)
     if not files:
         raise DataUnusable(f"{folder} holds no images: {_LAYOUT}")
     rows = _metadata(folder / "metadata.csv")
     entries = tuple(_entry(folder, path, rows) for path in files)
+    without = next((entry for entry in entries if masks and not entry.mask), None)
+    if without:
+        raise DataUnusable(f"{without.file} has no lung mask: put it at {_mask_of(without.file)}")
     missing = sorted(set(rows) - {entry.file for entry in entries})
     if missing:
         raise DataUnusable(f"{len(missing)} images of metadata.csv are missing, {missing[0]} first: copy them again")
@@ -66,21 +70,29 @@ def fold_of(patient: str) -> int:
     return int(_digest(patient), 16) % FOLDS
 
 
+def folds_are_stated(folder: Path) -> bool:
+    """Whether metadata.csv says which fold an image is in."""
+    return any(row.get("fold") for row in _metadata(folder / "metadata.csv").values())
+
+
 def _entry(folder: Path, path: Path, rows: dict[str, dict[str, str]]) -> Entry:
     file = path.relative_to(folder).as_posix()
     if rows and file not in rows:
         raise DataUnusable(f"{file} has no row in metadata.csv: add one, or remove metadata.csv")
-    mask = path.parent.parent / "masks" / f"{path.stem}.png"
-    if not mask.is_file():
-        raise DataUnusable(f"{file} has no lung mask: put it at {mask.relative_to(folder).as_posix()}")
+    mask = _mask_of(file)
     row = rows.get(file, {})
     patient = row.get("patient_id") or file
     fold = row.get("fold") or str(fold_of(patient))
     if not fold.isdecimal() or int(fold) >= FOLDS:
         raise DataUnusable(f"{file} is in fold {fold!r}: folds are 0 to {FOLDS - 1}")
-    mask_file = mask.relative_to(folder).as_posix()
-    source, mask_by = row.get("source") or "", row.get("mask_by") or ""
-    return Entry(file, mask_file, path.parent.parent.name, patient, int(fold), source, mask_by)
+    stated = {name: row.get(name) or "" for name in ("source", "mask_by", "view")}
+    there = mask if (folder / mask).is_file() else ""
+    return Entry(file, there, path.parent.parent.name, patient, int(fold), **stated)
+
+
+def _mask_of(file: str) -> str:
+    path = Path(file)
+    return (path.parent.parent / "masks" / f"{path.stem}.png").as_posix()
 
 
 def _metadata(path: Path) -> dict[str, dict[str, str]]:

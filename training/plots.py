@@ -1,4 +1,4 @@
-"""Four pictures of a run: learning curves, ROC, calibration, confusion."""
+"""The pictures of a run and of an evaluation."""
 
 from pathlib import Path
 
@@ -8,17 +8,22 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from training import figures
-from training.figures import Numbers, Truth
+from training.figures import Interval, Numbers, Truth
 
 _SIZE = (5.0, 4.0)  # inches
 
 
+_CALIBRATED = "val_calibrated_loss"
+
+
 def learning_curves(history: dict[str, list[float]], best_epoch: int) -> Figure:
-    """Loss by epoch, with the epoch that was kept; the training loss is on both views and augmented."""
+    """Loss by epoch, with the epoch that was kept; the training loss is on changed radiographs."""
     figure, axes = _empty("epoch", "loss (binary cross-entropy)")
     epochs = np.arange(1, len(history["loss"]) + 1)
     axes.plot(epochs, history["loss"], label="training")
     axes.plot(epochs, history["val_loss"], label="validation")
+    if _CALIBRATED in history:
+        axes.plot(epochs, history[_CALIBRATED], label="validation, calibrated")
     axes.axvline(best_epoch, color="grey", linestyle=":", label=f"kept: epoch {best_epoch}")
     axes.legend()
     return figure
@@ -34,6 +39,39 @@ def roc(scores: Numbers, truth: Truth, threshold: float) -> Figure:
     axes.plot(called[~truth].mean(), called[truth].mean(), "o", label=f"operating point {threshold:.3f}")
     axes.plot([0, 1], [0, 1], color="grey", linestyle=":")
     axes.legend(loc="lower right")
+    return figure
+
+
+def precision_recall(scores: Numbers, truth: Truth, threshold: float) -> Figure:
+    """PPV against sensitivity at the share of positives that is there, with the operating point."""
+    figure, axes = _empty("sensitivity", "PPV")
+    order = np.argsort(-scores, kind="stable")
+    hits = np.cumsum(truth[order])
+    axes.step(hits / truth.sum(), hits / np.arange(1, len(hits) + 1), where="post")
+    called = scores >= threshold
+    if called.any():
+        axes.plot(
+            truth[called].sum() / truth.sum(), truth[called].mean(), "o", label=f"operating point {threshold:.3f}"
+        )
+    axes.axhline(truth.mean(), color="grey", linestyle=":", label="chance")
+    axes.set_ylim(0, 1.02)
+    axes.legend(loc="lower left")
+    return figure
+
+
+def intervals(rows: dict[str, tuple[float | None, Interval]]) -> Figure:
+    """AUROC with its interval, a row each; what is not defined is left out."""
+    shown = {name: (value, ends) for name, (value, ends) in rows.items() if value is not None}
+    figure, axes = _empty("AUROC", "")
+    figure.set_size_inches(_SIZE[0], 1.2 + 0.32 * len(shown))
+    for place, (value, ends) in enumerate(shown.values()):
+        low, high = ends or (value, value)
+        axes.plot([low, high], [place, place], color="tab:blue")
+        axes.plot(value, place, "o", color="tab:blue")
+    axes.axvline(0.5, color="grey", linestyle=":")
+    axes.set_yticks(range(len(shown)), list(shown))
+    axes.set_ylim(len(shown) - 0.5, -0.5)
+    axes.set_xlim(0, 1)
     return figure
 
 

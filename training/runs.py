@@ -2,8 +2,9 @@
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,15 @@ from db.registry import Card
 from training import data
 from training.checkpoint import Checkpoint
 from training.data import Radiographs
-from training.evaluate import Evaluation, Scorer, evaluate
+from training.evaluate import EVERYTHING, HELD_OUT, Evaluation, evaluate
 from training.fit import Config, Fitted, OnEpoch, fit
-from training.index import DataUnusable, Entry, index
+from training.index import DataUnusable, Entry, folds_are_stated, index
 from training.kept import CARD, WEIGHTS
-from worker.predictor import Decision
+from training.provenance import provenance
+from training.scorer import Scorer, scorer_of
 
 _HISTORY = "history.json"
+REPORT = "report.html"
 
 
 @dataclass(frozen=True)
@@ -43,11 +46,12 @@ def run(
     entries: Iterable[Entry] | None = None,
     on_image: Callable[[int, int], None] | None = None,
     on_epoch: OnEpoch | None = None,
+    logs: Path | None = None,
 ) -> Run:
     """Load, fit, evaluate on the test fold and describe; raises DataUnusable. `entries` limits the folder."""
     chosen = tuple(entries) if entries is not None else index(folder)
     radiographs = data.load(folder, chosen, on_image)
-    return trained(radiographs, config, on_epoch=on_epoch)
+    return trained(radiographs, config, on_epoch=on_epoch, logs=logs)
 
 
 def trained(
@@ -56,14 +60,26 @@ def trained(
     *,
     on_epoch: OnEpoch | None = None,
     checkpoint: Checkpoint | None = None,
+    logs: Path | None = None,
 ) -> Run:
     """Fit, evaluate on the test fold and describe; goes on after the last epoch in `checkpoint`."""
-    fitted = fit(radiographs, config, on_epoch, checkpoint)
+    begun, made_with = time.monotonic(), provenance()
+    fitted = fit(radiographs, config, on_epoch, checkpoint, logs=logs)
+    made_with["seconds"] = round(time.monotonic() - begun)
     held_out = radiographs.folds(config.test_fold)
     scorer = Scorer(fitted.weights, fitted.decision, preprocessing=config.preprocessing)
     evaluation = evaluate(held_out, scorer)
-    card = describe(fitted, config, evaluation)
+    card = describe(fitted, config, evaluation, made_with)
     return Run(card, fitted.weights, fitted, evaluation, scorer(held_out.greys), held_out.positive)
+
+
+@dataclass(frozen=True)
+class Examined:
+    """An evaluation, and what its plots are drawn from."""
+
+    evaluation: Evaluation
+    scores: NDArray[np.float64]
+    truth: NDArray[np.bool_]
 
 
 def evaluate_card(
@@ -72,23 +88,29 @@ def evaluate_card(
     weights: bytes,
     *,
     everything: bool = False,
+    prevalence: float | None = None,
     on_image: Callable[[int, int], None] | None = None,
-) -> Evaluation:
-    """Evaluate a model version on its test fold of the folder, or on `everything` in it; raises DataUnusable."""
+) -> Examined:
+    """Evaluate a model version on every image of a folder that it does not know; raises DataUnusable.
+
+    Of the folder that it was trained on, and of one whose metadata.csv states folds, it is the test fold, unless
+    `everything` is wanted.
+    """
+    entries = index(folder, masks=False)
     test_fold = int(card.config.get("test_fold", Config.test_fold))
-    entries = tuple(entry for entry in index(folder) if everything or entry.fold == test_fold)
-    if not entries:
+    fingerprint = data.fingerprint_of(folder, entries)
+    known = fingerprint == card.data_fingerprint or folds_are_stated(folder)
+    whole = everything or not known
+    chosen = tuple(entry for entry in entries if whole or entry.fold == test_fold)
+    if not chosen:
         raise DataUnusable(f"no image of {folder} is in fold {test_fold}: evaluate everything in it instead (--all)")
-    return evaluate(data.load(folder, entries, on_image), scorer_of(card, weights))
+    radiographs = replace(data.load(folder, chosen, on_image), fingerprint=fingerprint)
+    scorer = scorer_of(card, weights)
+    found = evaluate(radiographs, scorer, prevalence=prevalence, evaluated=EVERYTHING if whole else HELD_OUT)
+    return Examined(found, scorer(radiographs.greys), radiographs.positive)
 
 
-def scorer_of(card: Card, weights: bytes) -> Scorer:
-    """Return the model version ready to score, or raise ModelUnusable."""
-    decision = Decision(card.threshold, card.calibration_slope, card.calibration_intercept)
-    return Scorer(weights, decision, preprocessing=card.preprocessing)
-
-
-def describe(fitted: Fitted, config: Config, evaluation: Evaluation) -> Card:
+def describe(fitted: Fitted, config: Config, evaluation: Evaluation, made_with: dict[str, Any]) -> Card:
     """Return the card of the run, its version named by the day (UTC) and the SHA-256 of the weights."""
     sha256 = hashlib.sha256(fitted.weights).hexdigest()
     return Card(
@@ -98,28 +120,31 @@ def describe(fitted: Fitted, config: Config, evaluation: Evaluation) -> Card:
         calibration_slope=fitted.decision.slope,
         calibration_intercept=fitted.decision.intercept,
         data_fingerprint=evaluation.data_fingerprint,
-        config={**asdict(config), "weights_sha256": sha256, "best_epoch": fitted.best_epoch},
+        config={
+            **asdict(config),
+            "weights_sha256": sha256,
+            "best_epoch": fitted.best_epoch,
+            "made_with": made_with,
+        },
         metrics=evaluation.as_json(),
+        band_low=fitted.decision.band[0] if fitted.decision.band else None,
+        band_high=fitted.decision.band[1] if fitted.decision.band else None,
     )
 
 
 def save(directory: Path, finished: Run) -> None:
-    """Write model.json, weights.npz, history.json and the four plots."""
-    from training import plots  # noqa: PLC0415 - matplotlib is wanted for pictures only
+    """Write model.json, weights.npz, history.json, the plots and report.html."""
+    from training import plots, report  # noqa: PLC0415 - matplotlib is wanted for pictures only
 
     directory.mkdir(parents=True, exist_ok=True)
     (directory / WEIGHTS).write_bytes(finished.weights)
     _write(directory / CARD, asdict(finished.card))
     _write(directory / _HISTORY, finished.fitted.history)
-    plots.save(
-        directory,
-        {
-            "learning_curves": plots.learning_curves(finished.fitted.history, finished.fitted.best_epoch),
-            "roc": plots.roc(finished.scores, finished.truth, finished.card.threshold),
-            "calibration": plots.calibration(finished.scores, finished.truth),
-            "confusion": plots.confusion(finished.evaluation.confusion),
-        },
-    )
+    learned = plots.learning_curves(finished.fitted.history, finished.fitted.best_epoch)
+    drawn = {"learning_curves": learned} | report.drawn(finished.evaluation, finished.scores, finished.truth)
+    plots.save(directory, drawn)
+    page = report.page(finished.card, finished.evaluation.as_json(), drawn)
+    (directory / REPORT).write_text(page, encoding="utf-8")
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from terminal import answers, words
-from training import anatomy, data, index, scenes
+from training import anatomy, data, index, probes, scenes
 from training.data import Radiographs
 from worker import cnn, lungs
 from worker.device import quiet
@@ -71,15 +71,9 @@ def fit(radiographs: Radiographs, config: Config, on_epoch: Callable[[int, float
 
 def dice(maps: NDArray[np.float32], masks: Masks) -> NDArray[np.float64]:
     """Return 2 |A and B| / (|A| + |B|) of each map (n, SIDE, SIDE) against its mask (n, SIZE, SIZE). Dice 1945."""
-    found = enlarged(maps) >= lungs.LUNG
+    found = probes.enlarged(maps) >= lungs.LUNG
     both = (found & masks).sum(axis=(1, 2))
     return np.asarray(2 * both / np.maximum(found.sum(axis=(1, 2)) + masks.sum(axis=(1, 2)), 1))
-
-
-def enlarged(maps: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the maps at (n, SIZE, SIZE), between pixels by straight lines."""
-    sized = [np.asarray(Image.fromarray(each).resize((SIZE, SIZE), Image.Resampling.BILINEAR)) for each in maps]
-    return np.stack(sized)
 
 
 def measure(radiographs: Radiographs, weights: bytes, config: Config) -> dict[str, dict[str, float]]:

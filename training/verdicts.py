@@ -14,9 +14,8 @@ from db.promotions import Verdict
 from db.registry import Card
 from training import acceptance, data
 from training.data import Radiographs
-from training.evaluate import Scorer
 from training.index import FOLDS, DataUnusable, index
-from training.runs import scorer_of
+from training.scorer import Scorer, scorer_of
 from worker import drift, golden
 from worker.predictor import Decision, Predictor
 
@@ -86,5 +85,4 @@ def with_golden(card: Card, weights: bytes) -> Card:
 
 
 def _predictor(card: Card, weights: bytes) -> Predictor:
-    decision = Decision(card.threshold, card.calibration_slope, card.calibration_intercept)
-    return Predictor(weights, decision, preprocessing=card.preprocessing, batch_size=_TOGETHER)
+    return Predictor(weights, Decision.of(card), preprocessing=card.preprocessing, batch_size=_TOGETHER)

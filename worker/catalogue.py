@@ -25,8 +25,8 @@ def document() -> str:
             "Not clearly the file's fault: an operator looks at the file, the disk or the worker's log.\n",
             _table(quarantined),
             "## Inconclusive\n",
-            "It could be read, but the model cannot judge it: the label is `inconclusive`, with the reasons and without a",
-            "probability. [How that is decided](model.md#the-gate).\n",
+            "It could be read, but the model cannot judge it: the label is `inconclusive`, with the reasons. Only `undecided`",
+            "has a probability: [the band](model.md#the-decision). The others [never reach the model](model.md#the-gate).\n",
             _table(REASONS),
         ]
     )

@@ -21,7 +21,7 @@ class Loaded:
     predictor: Predictor
     weights_sha256: str
     preprocessing: str
-    threshold: float
+    decision: Decision
 
 
 class Models:
@@ -77,6 +77,6 @@ class Models:
             weights = self._blobs.read(model.weights_sha256)
         except (OSError, BlobDamaged) as error:
             raise ModelUnusable(f"the weights of {version} are missing or damaged") from error
-        decision = Decision(model.threshold, model.calibration_slope, model.calibration_intercept)
+        decision = Decision.of(model)
         predictor = Predictor(weights, decision, preprocessing=model.preprocessing, batch_size=self._batch_size)
-        return Loaded(predictor, model.weights_sha256, model.preprocessing, model.threshold)
+        return Loaded(predictor, model.weights_sha256, model.preprocessing, decision)

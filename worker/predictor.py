@@ -2,16 +2,19 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from db.tables import Label
+from db.registry import Card
+from db.tables import Label, Model
 from worker import cnn
 from worker.preparation import Maps, PreparationUnknown, preparation
 from worker.radiograph import SIZE, Grey
+from worker.rejection import UNDECIDED
 
 
 class ModelUnusable(Exception):
@@ -25,6 +28,15 @@ class Decision:
     threshold: float
     slope: float
     intercept: float
+    band: tuple[float, float] | None = None
+    """From the first and below the second number no label is given."""
+
+    @classmethod
+    def of(cls, card: Card | Model) -> Self:
+        """Return the decision that stands with a model version."""
+        stored = (card.band_low, card.band_high)
+        band = None if stored[0] is None or stored[1] is None else (stored[0], stored[1])
+        return cls(card.threshold, card.calibration_slope, card.calibration_intercept, band)
 
     def calibrate(self, raw: NDArray[np.float64]) -> NDArray[np.float64]:
         """Platt scaling: sigmoid(slope · logit(raw) + intercept). Platt 1999."""
@@ -32,7 +44,17 @@ class Decision:
         logit = np.log(bounded / (1 - bounded))
         return np.asarray(1 / (1 + np.exp(-(self.slope * logit + self.intercept))))
 
+    def is_inconclusive(self, probability: float) -> bool:
+        return self.band is not None and self.band[0] <= probability < self.band[1]
+
+    def prediction(self, raw: float, probability: float) -> "Prediction":
+        """Return the answer with its reasons."""
+        label = self.label(probability)
+        return Prediction(raw, probability, label, (UNDECIDED,) if label == Label.INCONCLUSIVE else ())
+
     def label(self, probability: float) -> Label:
+        if self.is_inconclusive(probability):
+            return Label.INCONCLUSIVE
         return Label.POSITIVE if probability >= self.threshold else Label.NEGATIVE
 
 
@@ -40,7 +62,7 @@ class Decision:
 class Prediction:
     """Raw and calibrated probability of COVID-19 for one image; `raw` is NaN where the model gave no number.
 
-    Both are None where it was not asked, for these `reasons`.
+    Both are None where it was not asked, for these `reasons`; where the reason is UNDECIDED, they do not decide.
     """
 
     raw: float | None
@@ -76,7 +98,7 @@ class Predictor:
         parts = [self._padded(greys[chunk], None if maps is None else maps[chunk]) for chunk in chunks]
         raw = np.concatenate(parts)
         return [
-            Prediction(float(value), float(probability), self._decision.label(float(probability)))
+            self._decision.prediction(float(value), float(probability))
             for value, probability in zip(raw, self._decision.calibrate(raw), strict=True)
         ]
 

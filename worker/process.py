@@ -22,12 +22,12 @@ from db.database import Database
 from db.heads import Heads
 from db.tables import Lane
 from settings import Settings
-from worker import device, schedule
+from worker import device, explanation, schedule
 from worker.couriers import Couriers
 from worker.decoders import Decoders
 from worker.posts import Posts
 from worker.sweeper import Sweeper
-from worker.tickets import SCHEDULE_QUEUE, SUCCESSION, WORK, Tickets, celery_app
+from worker.tickets import EXPLAIN_QUEUE, SCHEDULE_QUEUE, SUCCESSION, WORK, Tickets, celery_app
 
 if TYPE_CHECKING:
     from worker.line import Line
@@ -49,6 +49,7 @@ def run(settings: Settings) -> None:
     sys.setswitchinterval(_SWITCH_SECONDS)
     database, blobs = Database(settings.database_url), Blobs(settings.blobs)
     app = celery_app(settings)
+    explanation.register(app, database, blobs)
     schedule.register(app, database, blobs, Heads(settings.audit_heads))
     with _decoders(settings) as decoders:
         device_name = device.prepare()
@@ -156,7 +157,7 @@ def _register_work(app: Celery, work: Callable[[Callable[[], bool]], int], stopp
 
 
 def _consume(app: Celery) -> None:
-    queues = ",".join([*Lane, SCHEDULE_QUEUE])
+    queues = ",".join([*Lane, SCHEDULE_QUEUE, EXPLAIN_QUEUE])
     app.worker_main(
         [
             "worker",

@@ -81,6 +81,7 @@ INVERTED: Final = "inverted"
 TURNED: Final = "turned"
 LATERAL_VIEW: Final = "lateral_view"
 OTHER_BODY_PART: Final = "other_body_part"
+UNDECIDED: Final = "undecided"
 
 REASONS: Final[dict[str, Code]] = {
     NOT_FRONTAL: Code(
@@ -98,8 +99,12 @@ REASONS: Final[dict[str, Code]] = {
         "The DICOM tags name another part of the body.",
         "Send only chest X-rays; correct the tag where it is wrong.",
     ),
+    UNDECIDED: Code(
+        "The probability lies in the model's band: it does not tell positive from negative there.",
+        "Nothing is wrong with the image; this model does not answer the question.",
+    ),
 }
-"""Why a readable image is inconclusive: it gets the label, these reasons and no probability."""
+"""Why a readable image is inconclusive: it gets the label, these reasons and, unless it is UNDECIDED, no probability."""
 
 _RUST_PANIC = "PanicException"  # what a decoder written in Rust raises; it can be imported from nowhere
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 from celery import Celery
 from celery.schedules import crontab
 
-from db import audit, heartbeats, idempotency, purging, sign_ins, slots
+from db import audit, heartbeats, heatmaps, idempotency, purging, sign_ins, slots
 from db.blobs import Blobs
 from db.database import Database
 from db.heads import Heads, HeadUnusable, hashes
@@ -20,6 +20,7 @@ VERIFY_AUDIT: Final = "cxr.verify_audit"
 SIGN_AUDIT: Final = "cxr.sign_audit"
 _MINUTE, _HOUR, _DAY = 16, 13, 10  # characters of an ISO time
 _UPLOAD_IS_DEAD_SECONDS = 24 * 3600
+_HEATMAP_IS_OLD_SECONDS = 3600
 
 ENTRIES: Final = {
     "tidy": {"task": TIDY, "schedule": crontab(minute="17"), "options": {"queue": SCHEDULE_QUEUE}},
@@ -55,6 +56,7 @@ def register(app: Celery, database: Database, blobs: Blobs, heads: Heads) -> Non
                 idempotency.forget(session)
                 sign_ins.forget(session)
             log.info("removed %d unfinished uploads", blobs.tidy(older_than_seconds=_UPLOAD_IS_DEAD_SECONDS))
+            log.info("removed %d old heatmaps", heatmaps.tidy(blobs, older_than_seconds=_HEATMAP_IS_OLD_SECONDS))
             with database.read() as session:
                 begun = purging.unfinished(session)
             for batch_id in begun:

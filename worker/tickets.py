@@ -16,6 +16,8 @@ log = logging.getLogger(__name__)
 WORK = "cxr.work"
 SUCCESSION = "cxr.succession"
 SCHEDULE_QUEUE = "schedule"
+EXPLAIN = "cxr.explain"
+EXPLAIN_QUEUE = "explain"
 
 RETRAIN = "cxr.retrain"
 TRAIN = "cxr.train"
@@ -45,7 +47,7 @@ def celery_app(settings: Settings) -> Celery:
         broker_connection_retry_on_startup=True,
         broker_transport_options=_transport(settings.redis_url),
         enable_utc=True,
-        task_queues=[_queue(name) for name in (*Lane, SCHEDULE_QUEUE, RETRAINING_QUEUE)],
+        task_queues=[_queue(name) for name in (*Lane, SCHEDULE_QUEUE, EXPLAIN_QUEUE, RETRAINING_QUEUE)],
         task_ignore_result=True,
         worker_cancel_long_running_tasks_on_connection_loss=False,  # threads cannot be, and Celery raises over it
         worker_hijack_root_logger=False,
@@ -91,6 +93,13 @@ class Tickets:
             log.warning("the broker is away: %s", type(error).__name__)
             return
         self._publish(lane, wanted - present)
+
+    def explain(self, result_id: str) -> None:
+        """Ask for a result's heatmap, best effort: who waits for it asks again."""
+        try:
+            self._app.send_task(EXPLAIN, args=[result_id], queue=EXPLAIN_QUEUE, retry=False)
+        except (OperationalError, redis.RedisError, OSError) as error:
+            log.warning("no ticket for a heatmap: %s", type(error).__name__)
 
     def ring_succession(self) -> None:
         """Tell a worker at once that a version waits to become champion; the sweeps look for it too."""

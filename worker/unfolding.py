@@ -69,6 +69,25 @@ def outlines(maps: Maps) -> tuple[Lines, NDArray[np.bool_]]:
     return lines, found
 
 
+def folded_back(heat: NDArray[np.float32], lungs: Lines) -> NDArray[np.float32]:
+    """Return (SIZE, SIZE) with what stands on the laid-out lungs at its place in the radiograph, 0 elsewhere.
+
+    `lungs` is one of `outlines`, (2, STRIPS + 1, 3).
+    """
+    centres = (np.arange(SIZE) + 0.5) / SIZE
+    picture = np.zeros((SIZE, SIZE), np.float32)
+    for place, lines in enumerate(lungs):
+        top, bottom = lines[0, 0], lines[-1, 0]
+        down = (centres - top) / (bottom - top)
+        left, right = (np.interp(centres, lines[:, 0], lines[:, side])[:, np.newaxis] for side in (1, 2))
+        across = (centres - left) / np.maximum(right - left, 1e-6)
+        inside = (across >= 0) & (across < 1) & ((down >= 0) & (down < 1))[:, np.newaxis]
+        rows = np.broadcast_to((down * SIZE).astype(int)[:, np.newaxis], inside.shape)[inside]
+        columns = (place * SIZE // 2 + across * (SIZE // 2)).astype(int)[inside]
+        picture[inside] = heat[rows, columns]
+    return picture
+
+
 def _lines(rows: Maps, ends: tuple[float, float], *, left: Lines, right: Lines) -> Lines:
     """(STRIPS + 1, 3) of one lung in pixels of its map; edges where there is no lung come from the rows beside."""
     valid = np.flatnonzero(rows > _ROW)

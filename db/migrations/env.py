@@ -9,6 +9,7 @@ from db import (  # noqa: F401 - their tables
     keys,
     labels,
     promotions,
+    registry,
     retraining,
     shadows,
     sign_ins,
