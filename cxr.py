@@ -20,6 +20,7 @@ import api.key_commands
 import api.labelling
 import api.retrieval
 import api.succession
+import api.webhook_commands
 import operator_key
 import training.commands
 import training.judging
@@ -205,6 +206,7 @@ def _classify(settings: Settings, files: api.commands.Files, *, synthetic: bool)
 for command in (
     api.audit_commands.audit,
     api.commands.submit,
+    api.commands.import_,
     api.commands.status,
     api.commands.cancel,
     api.commands.retry,
@@ -220,6 +222,7 @@ for command in (
     api.labelling.label,
     api.labelling.labels,
     api.draft_commands.draft,
+    api.webhook_commands.webhook,
     api.succession.promote,
     api.succession.rollback,
     api.succession.retrain,

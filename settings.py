@@ -86,6 +86,27 @@ class Settings:
     max_images: int = _setting("CXR_MAX_IMAGES", 5_000, "Images in one batch", least=1)
     max_image_bytes: int = _setting("CXR_MAX_IMAGE_BYTES", 50_000_000, "Bytes of one image", least=1)
     max_batch_bytes: int = _setting("CXR_MAX_BATCH_BYTES", 5 << 30, "Bytes of one request", least=1)
+    requests_per_minute: int = _setting(
+        "CXR_REQUESTS_PER_MINUTE", 6_000, "Requests of one key in a minute; 0: no limit", least=0
+    )
+    images_per_day: int = _setting("CXR_IMAGES_PER_DAY", 0, "Images of one key in a day; 0: no limit", least=0)
+    bytes_per_day: int = _setting("CXR_BYTES_PER_DAY", 0, "Bytes of one key in a day; 0: no limit", least=0)
+    max_waiting: int = _setting(
+        "CXR_MAX_WAITING", 500_000, "Queued images from which on submissions are refused; 0: no limit", least=0
+    )
+    oidc_issuer: str = _setting(
+        "CXR_OIDC_ISSUER",
+        "",
+        "OpenID Connect provider that people sign in with; empty: none",
+        schemes=("https", "http"),
+    )
+    oidc_client_id: str = _setting("CXR_OIDC_CLIENT_ID", "", "What the provider knows this service by")
+    oidc_client_secret: str = _setting(
+        "CXR_OIDC_CLIENT_SECRET", "", "The secret that the provider gave to this service"
+    )
+    oidc_claim: str = _setting(
+        "CXR_OIDC_CLAIM", "email", "Claim that names the person, as `cxr key create --person` does"
+    )
     min_free_bytes: int = _setting("CXR_MIN_FREE_BYTES", 1 << 28, "Free disk below which uploads are refused", least=0)
     import_root: str = _setting(
         "CXR_IMPORT_ROOT", "", "Directory below which a batch may name files of this machine; empty: none may"
@@ -109,6 +130,10 @@ class Settings:
         given.setdefault("blobs", home / "blobs")
         given.setdefault("audit_heads", home / "audit")
         settings = cls(**given)
+        if settings.oidc_issuer and not (settings.oidc_client_id and settings.oidc_client_secret):
+            raise SettingInvalid(
+                "CXR_OIDC_ISSUER needs CXR_OIDC_CLIENT_ID and CXR_OIDC_CLIENT_SECRET; none has a default"
+            )
         if settings.lease_seconds < _LEASE_OVER_DECODE * settings.decode_seconds:
             words = f"CXR_LEASE_SECONDS must be at least {_LEASE_OVER_DECODE} times CXR_DECODE_SECONDS"
             raise SettingInvalid(f"{words}, or a slow image loses its lease while it is decoded")

@@ -19,6 +19,7 @@ from api import (
     once,
     pages,
     problems,
+    provider,
     reference,
     retraining,
     sign_in,
@@ -28,6 +29,7 @@ from api import (
 )
 from api.looks import Looks
 from api.polling import Patience
+from api.rates import Rates
 from api.wiring import Parts
 from cxr_client.version import VERSION
 from db import audit
@@ -56,6 +58,7 @@ def create_app(settings: Settings) -> APIFlask:
     app.url_map.merge_slashes = False
     app.url_map.converters["path"] = _AnyPath
     database = Database(settings.database_url)
+    rates = Rates(settings)
     app.extensions["cxr"] = Parts(
         settings=settings,
         system=database,
@@ -64,6 +67,7 @@ def create_app(settings: Settings) -> APIFlask:
         tickets=Tickets(celery_app(settings), batch_size=settings.batch_size),
         patience=Patience(settings.api_threads // 2),
         looks=Looks(database),
+        rates=rates,
     )
     problems.register(app)
     app.before_request(_note_origin)
@@ -88,7 +92,9 @@ def create_app(settings: Settings) -> APIFlask:
     ):
         app.register_blueprint(module.blueprint)
     once.guard(app)
+    provider.connect(app, settings)
     access.register(app)
+    rates.guard(app)
     app.spec_processor(lambda spec: document.complete(access.describe(spec)))  # there is place for one
     return app
 

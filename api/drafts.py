@@ -65,8 +65,10 @@ def put(batch_id: str, custom_id: str) -> tuple[ImageAnswer, int]:
         if batch:
             with _draft():
                 drafts.check_open(batch)  # before a body that nobody wants is read
+    own.rates.check_room()
     with disk_watched(), own.blobs.delivery() as delivery:
         item = uploads.receive_one(request, custom_id, own.blobs, delivery, own.settings)
+        own.rates.take([item])
         delivery.settle()
         with changing(batch_id) as (session, batch), _draft():
             new = drafts.put(session, batch, item, actor=who(), room=_room(own),

@@ -68,5 +68,9 @@ def limits() -> Limits:
         seconds_to_wait=polling.LONGEST_WAIT_SECONDS,
         hours_until_expiry=settings.expire_hours,
         growth_in_zip=archives.HIGHEST_RATIO,
+        requests_per_minute=settings.requests_per_minute or None,
+        images_per_day=settings.images_per_day or None,
+        bytes_per_day=settings.bytes_per_day or None,
+        images_waiting=settings.max_waiting or None,
         formats=["image/png", "image/jpeg", "application/dicom", "application/zip"],
     )

@@ -22,27 +22,40 @@ _CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 422: 
 class Problem(Exception):
     """A request that cannot be answered: `code` is stable, `detail` says what was wrong and what to do."""
 
-    def __init__(self, status: int, code: str, detail: str, *, retryable: bool = False, **more: Any) -> None:
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        *,
+        retryable: bool = False,
+        retry_after: int | None = None,
+        **more: Any,
+    ) -> None:
         super().__init__(detail)
         self.status = status
         self.code = code
         self.detail = detail
         self.retryable = retryable
+        self.retry_after = retry_after
         self.more = more
 
 
 def register(app: APIFlask) -> None:
-    app.register_error_handler(Problem, _answer)
+    app.register_error_handler(Problem, answer)
     app.register_error_handler(OperationalError, _from_database)
     app.register_error_handler(Exception, _from_bug)
     app.error_processor(_from_http)
 
 
-def _answer(problem: Problem) -> Response:
+def answer(problem: Problem) -> Response:
+    """The problem as it goes out."""
     response = _response(
         problem.status, _body(problem.status, problem.code, problem.detail, retryable=problem.retryable, **problem.more)
     )
     response.headers.extend(_HEADERS.get(problem.status, {}))
+    if problem.retry_after is not None:
+        response.headers["Retry-After"] = str(problem.retry_after)
     return response
 
 
@@ -76,8 +89,8 @@ def disk_watched() -> Iterator[None]:
 def _from_database(error: OperationalError) -> Response:
     current_app.logger.error("the database failed: %s", error.orig)
     if is_full(error):
-        return _answer(disk_full())
-    return _answer(Problem(503, "database_away", "The server's database does not answer; try again.", retryable=True))
+        return answer(disk_full())
+    return answer(Problem(503, "database_away", "The server's database does not answer; try again.", retryable=True))
 
 
 def _from_bug(error: Exception) -> Response:

@@ -169,6 +169,10 @@ class Limits(BaseModel):
     seconds_to_wait: int = Field(description="At most, with `Prefer: wait`")
     hours_until_expiry: int = Field(description="Of what no worker has begun, and of a draft that is left alone")
     growth_in_zip: int = Field(description="How many times larger a zip's file may become, beyond its first MiB")
+    requests_per_minute: int | None = Field(description="Of one key; null: no limit")
+    images_per_day: int | None = Field(description="Of one key; null: no limit")
+    bytes_per_day: int | None = Field(description="Of one key; null: no limit")
+    images_waiting: int | None = Field(description="In the queue, from which on submissions get 429; null: no limit")
     formats: list[str]
 
 

@@ -52,6 +52,7 @@ class Described(RootModel[Import | Draft]):
 def submit(query: SubmitQuery) -> Any:
     own = parts()
     if request.mimetype != "application/json":
+        own.rates.check_room()
         with disk_watched(), model_needed(), own.blobs.delivery() as delivery:
             items = uploads.receive(request, own.blobs, delivery, own.settings)
             once.said(query.lane, query.synthetic, idempotency.of_items(items))
@@ -61,6 +62,7 @@ def submit(query: SubmitQuery) -> Any:
     asked = bodies.parsed(Described).root
     if isinstance(asked, Draft):
         return drafts.begin(asked)
+    own.rates.check_room()
     with disk_watched(), model_needed(), own.blobs.delivery() as delivery:
         uploads.check_length(request, own.blobs, own.settings)
         intake = Intake(delivery, own.settings)
@@ -75,6 +77,7 @@ def _import_root(own: Parts) -> Path | None:
 
 def _submitted(own: Parts, delivery: Delivery, items: Sequence[Item], lane: Lane, *, synthetic: bool) -> Any:
     """Bring the images to the disk, then the batch to the database, then ring and answer."""
+    own.rates.take(items)
     delivery.settle()
     seconds = own.settings.expire_hours * 3600
     with own.database.write() as session:

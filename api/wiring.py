@@ -12,6 +12,7 @@ from db.database import Database
 from settings import Settings
 
 if TYPE_CHECKING:
+    from api.rates import Rates
     from db.keys import Caller
     from worker.tickets import Tickets
 
@@ -27,6 +28,7 @@ class Parts:
     tickets: "Tickets"
     patience: Patience
     looks: Looks
+    rates: "Rates"
     tenant: str = ""
 
 

@@ -40,6 +40,7 @@ class ApiKey(Owned, Table):
     __tablename__ = "api_keys"
     id: Mapped[str] = mapped_column(Text, primary_key=True)
     name: Mapped[str] = mapped_column(Text)
+    person: Mapped[str | None] = mapped_column(Text, unique=True)
     secret_sha256: Mapped[str] = mapped_column(Text)
     scopes: Mapped[list[str]] = mapped_column(JSON)
     created_at: Mapped[datetime] = mapped_column(Moment)
@@ -75,8 +76,20 @@ class KeyUnknown(Exception):
     """There is no key of this id."""
 
 
-def create(session: Session, tenant: str, scopes: Collection[Scope], *, name: str, actor: str, days: int = DAYS) -> str:
-    """Make a key and return it whole; it cannot be read again."""
+def create(
+    session: Session,
+    tenant: str,
+    scopes: Collection[Scope],
+    *,
+    name: str,
+    actor: str,
+    days: int = DAYS,
+    person: str | None = None,
+) -> str:
+    """Make a key and return it whole; it cannot be read again.
+
+    One that names a `person` also opens the pages to whom the sign-in provider calls so.
+    """
     key_id, secret = secrets.token_hex(_ID_BYTES), secrets.token_hex(_SECRET_BYTES)
     created_at = clock.read(session)
     session.add(
@@ -84,6 +97,7 @@ def create(session: Session, tenant: str, scopes: Collection[Scope], *, name: st
             id=key_id,
             tenant=tenant,
             name=name,
+            person=person,
             secret_sha256=_hashed(secret),
             scopes=sorted(scopes),
             created_at=created_at,
@@ -125,6 +139,15 @@ def opened(key: ApiKey, present: datetime) -> Caller:
 def note_use(session: Session, key_id: str) -> None:
     """Remember, to the hour, that the key is still in use."""
     session.execute(update(ApiKey).where(ApiKey.id == key_id).values(last_used_at=now()))
+
+
+def of_person(session: Session, person: str) -> ApiKey | None:
+    """Return the open key that names this person, or None; the session is the system's."""
+    found = session.execute(select(ApiKey, now()).where(ApiKey.person == person)).one_or_none()
+    try:
+        return found[0] if found and opened(*found) else None
+    except KeyRefused:
+        return None
 
 
 def revoke(session: Session, key_id: str, *, actor: str) -> None:

@@ -25,7 +25,8 @@ _BATCHES_TOGETHER = 50
 def running() -> Iterator["Fuzzed"]:
     """Start everything that `cxr up` starts, in an empty home."""
     with tempfile.TemporaryDirectory() as home:
-        settings = Settings.from_environment({"CXR_HOME": home, "CXR_PORT": str(free_port())})
+        given = {"CXR_HOME": home, "CXR_PORT": str(free_port()), "CXR_REQUESTS_PER_MINUTE": "0"}
+        settings = Settings.from_environment(given)
         cxr.bring_up_to_date(settings)
         with Service.started(settings) as service:
             yield Fuzzed(service)

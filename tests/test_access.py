@@ -152,6 +152,33 @@ def test_every_page_sends_who_is_not_signed_in_to_the_door(walk: Walk) -> None:
         assert answer.headers["Location"].startswith("/sign-in?to=/")
 
 
+def test_a_signed_in_browser_changes_nothing_without_the_pages_token(api: Api) -> None:
+    del api.client.environ_base["HTTP_AUTHORIZATION"]
+    signed = api.client.post("/sign-in", data={"key": key(api.parts.system)})
+    assert (signed.status_code, signed.headers["Location"]) == (303, "/")
+    assert api.client.get("/v1/batches").status_code == 200
+    told: Any = api.client.delete("/v1/batches/batch_0").json
+    assert (told["status"], told["code"]) == (403, "csrf_token_missing")
+    page = api.client.get("/")
+    token = re.search('name="csrf" content="([0-9a-f]+)"', page.text)
+    assert token
+    told = api.client.delete("/v1/batches/batch_0", headers={"X-CSRF-Token": token[1]}).json
+    assert (told["status"], told["code"]) == (404, "batch_unknown")
+    nonce = re.search("script-src 'nonce-([^']+)'", page.headers["Content-Security-Policy"])
+    assert nonce
+    assert page.text.count(f'nonce="{nonce[1]}"') == 2
+    assert page.headers["X-Content-Type-Options"] == "nosniff"
+    assert page.headers["Cache-Control"] == "no-store"
+    api.client.post("/sign-out", data={"csrf": token[1]})
+    assert api.client.get("/v1/batches").status_code == 401
+
+
+@pytest.mark.parametrize(("to", "goes"), [("/batches/b", "/batches/b"), ("//evil.example", "/"), ("https://evil", "/")])
+def test_signing_in_leads_to_our_own_pages_only(api: Api, to: str, goes: str) -> None:
+    answer = api.client.post("/sign-in", data={"key": key(api.parts.system), "to": to})
+    assert answer.headers["Location"] == goes
+
+
 # Keys
 
 

@@ -114,6 +114,10 @@ def test_limits_are_published(client: FlaskClient) -> None:
         "seconds_to_wait": 30,
         "hours_until_expiry": 168,
         "growth_in_zip": 200,
+        "requests_per_minute": 6_000,
+        "images_per_day": None,
+        "bytes_per_day": None,
+        "images_waiting": 500_000,
         "formats": ["image/png", "image/jpeg", "application/dicom", "application/zip"],
     }
 

@@ -46,7 +46,9 @@ def first_column(table: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def application(tmp_path_factory: pytest.TempPathFactory) -> Iterator[APIFlask]:
-    made = app.create_app(Settings.from_environment({"CXR_HOME": str(tmp_path_factory.mktemp("home"))}))
+    given = {"CXR_OIDC_ISSUER": "https://id.example", "CXR_OIDC_CLIENT_ID": "cxr", "CXR_OIDC_CLIENT_SECRET": "s"}
+    home = str(tmp_path_factory.mktemp("home"))
+    made = app.create_app(Settings.from_environment({"CXR_HOME": home, "REDIS_URL": "memory://", **given}))
     yield made
     made.extensions["cxr"].database.close()
 
