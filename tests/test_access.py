@@ -12,9 +12,10 @@ from werkzeug.test import TestResponse
 
 from api import access
 from db import keys, queue
+from db.chains import AuditRow
 from db.clock import now
 from db.keys import ApiKey, Scope
-from db.tables import AuditRow, Lane
+from db.tables import Lane
 from settings import Settings
 from tests.access import EVERYTHING, key
 from tests.service import CARD
