@@ -20,6 +20,7 @@ import api.key_commands
 import api.labelling
 import api.retrieval
 import api.succession
+import api.webhook_commands
 import operator_key
 import training.commands
 import training.judging
@@ -34,6 +35,7 @@ from doctor.command import doctor
 from settings import SettingInvalid, Settings
 from terminal import NOTICE, Exit, answer, fail, json_option, words
 from training import shipped
+from worker.commands import reclassify, verify
 
 _DEMONSTRATION = 48
 
@@ -205,6 +207,7 @@ def _classify(settings: Settings, files: api.commands.Files, *, synthetic: bool)
 for command in (
     api.audit_commands.audit,
     api.commands.submit,
+    api.commands.import_,
     api.commands.status,
     api.commands.cancel,
     api.commands.retry,
@@ -220,6 +223,7 @@ for command in (
     api.labelling.label,
     api.labelling.labels,
     api.draft_commands.draft,
+    api.webhook_commands.webhook,
     api.succession.promote,
     api.succession.rollback,
     api.succession.retrain,
@@ -231,6 +235,8 @@ for command in (
     doctor,
     training.judging.judge,
     training.shadowing.shadow,
+    reclassify,
+    verify,
 ):
     main.add_command(command)
 

@@ -4,7 +4,7 @@ import secrets
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import click
 from rich.progress import DownloadColumn, MofNCompleteColumn
@@ -42,13 +42,22 @@ def submit(
 ) -> None:
     """Submit files and folders as one batch. With --wait, exits with 1 unless every image was classified."""
     sent = send(settings, images_in(paths), urgent=urgent, synthetic=synthetic, idempotency_key=idempotency_key)
-    if not wait:
-        answer(plain_data(sent), lambda: answers.print(sent.id))
-        return
-    batch = follow(settings, sent.id)
-    show(settings, batch)
-    if batch.outcome != "all_classified":
-        sys.exit(Exit.PROBLEM)
+    _answer_sent(settings, sent, wait=wait)
+
+
+@click.command("import")
+@click.argument("paths", nargs=-1, required=True)
+@click.option("--wait", is_flag=True, help="Follow the batch to its end and show its results.")
+@click.option("--urgent", is_flag=True, help="Before everything that is routine.")
+@click.option("--synthetic", is_flag=True, help="Mark the images as made by code, not of patients.")
+@click.option("--idempotency-key", metavar="KEY", help="The same again with the same key makes no second batch.")
+@json_option
+@click.pass_obj
+def import_(settings: Settings, /, paths: Sequence[str], *, wait: bool, **more: Any) -> None:
+    """Submit files and folders that lie below the server's import root, by their paths there."""
+    with connected(settings) as client, words.status("importing"):
+        sent = client.import_(paths, **more)
+    _answer_sent(settings, sent, wait=wait)
 
 
 @click.command()
@@ -120,6 +129,17 @@ def send(
             raise
 
 
+def _answer_sent(settings: Settings, sent: Submitted, *, wait: bool) -> None:
+    """Print the id, or follow the batch and show how it ended."""
+    if not wait:
+        answer(plain_data(sent), lambda: answers.print(sent.id))
+        return
+    batch = follow(settings, sent.id)
+    show(settings, batch)
+    if batch.outcome != "all_classified":
+        sys.exit(Exit.PROBLEM)
+
+
 def follow(settings: Settings, batch_id: str) -> Batch:
     """Wait for the batch to be finished, with a progress bar, and return it."""
     with connected(settings) as client, bar("classifying", MofNCompleteColumn()) as progress:
@@ -143,7 +163,8 @@ def show_images(images: Sequence[Image]) -> None:
     for image in images:
         probability = "" if image.probability is None else f"{image.probability:.3f}"
         state = image.code or " ".join(image.reasons or []) or image.state
-        shown.add_row(plain(image.custom_id), state, image.label, probability)
+        label = f"{image.label}, before {image.original.label}" if image.original else image.label
+        shown.add_row(plain(image.custom_id), state, label, probability)
     answers.print(shown)
 
 

@@ -12,7 +12,7 @@ import up
 from db import audit, clock, keys, migrate, tenancy, tenants
 from db.keys import ApiKey, Scope
 from settings import Settings
-from terminal import answer, answers, fail, json_option, operator, plain, table, words
+from terminal import Exit, answer, answers, fail, json_option, operator, plain, table, words
 
 _SHORTEST_DAYS, _LONGEST_DAYS = 1, 3650
 
@@ -36,6 +36,7 @@ def key() -> None:
 @click.option("--days", default=keys.DAYS, show_default=True, type=click.IntRange(_SHORTEST_DAYS, _LONGEST_DAYS))
 @click.option("--person", help="Whom the sign-in provider knows; the key then opens the pages to them.")
 @click.option("--keep", is_flag=True, help="Keep it in CXR_HOME for this machine's command line.")
+@json_option
 @click.pass_obj
 def create(
     settings: Settings,
@@ -50,13 +51,13 @@ def create(
     """Make a key and print it: this once, for only its hash is stored."""
     with _changing(settings) as session:
         if not tenants.exists(session, tenant):
-            fail(f"there is no tenant {tenant}: cxr tenant create {tenant}")
+            fail(f"there is no tenant {tenant}: cxr tenant create {tenant}", code="tenant_unknown")
         made = keys.create(
             session, tenant, set(map(Scope, scopes)), name=name, actor=operator()[0], days=days, person=person
         )
         if keep:
             operator_key.keep(settings, made)
-    answers.print(made)
+    answer({"key": made}, lambda: answers.print(made))
 
 
 @key.command("list")
@@ -72,6 +73,7 @@ def list_(settings: Settings) -> None:
 
 @key.command()
 @click.argument("key_id")
+@json_option
 @click.pass_obj
 def revoke(settings: Settings, key_id: str) -> None:
     """Close a key from now on; browsers that signed in with it are signed out."""
@@ -79,8 +81,8 @@ def revoke(settings: Settings, key_id: str) -> None:
         try:
             keys.revoke(session, key_id, actor=operator()[0])
         except keys.KeyUnknown:
-            fail(f"there is no key {key_id}: cxr key list")
-    words.print(f"key {key_id} is revoked")
+            fail(f"there is no key {key_id}: cxr key list", code="key_unknown")
+    answer({"id": key_id, "state": "revoked"}, lambda: words.print(f"key {key_id} is revoked"))
 
 
 @click.group()
@@ -90,6 +92,7 @@ def tenant() -> None:
 
 @tenant.command("create")
 @click.argument("name")
+@json_option
 @click.pass_obj
 def create_tenant(settings: Settings, name: str) -> None:
     """Make room for one more hospital."""
@@ -98,29 +101,32 @@ def create_tenant(settings: Settings, name: str) -> None:
             tenants.add(session, name, actor=operator()[0])
         except tenants.TenantUnusable as error:
             fail(str(error))
-    words.print(f"tenant {name} is there; give it a key: cxr key create NAME --tenant {name} --scope submit")
+    said = f"tenant {name} is there; give it a key: cxr key create NAME --tenant {name} --scope submit"
+    answer({"id": name}, lambda: words.print(said))
 
 
 @tenant.command("list")
+@json_option
 @click.pass_obj
 def list_tenants(settings: Settings) -> None:
     """Show every tenant."""
     with _changing(settings) as session:
-        for one in tenants.every(session):
-            answers.print(one.id)
+        found = [{"id": one.id} for one in tenants.every(session)]
+    answer(found, lambda: answers.print("\n".join(one["id"] for one in found)))
 
 
 @click.command("sign-in")
+@json_option
 @click.pass_obj
 def sign_in(settings: Settings) -> None:
     """Print a link that signs one browser in, once within the hour, as this machine's key."""
     try:
         link = operator_key.link(settings, up.running_url(settings))
     except up.NotRunning as error:
-        fail(str(error))
+        fail(str(error), code="not_running", retryable=True, status=Exit.AWAY)
     if link is None:
         fail("no key of this machine opens the database: cxr key create NAME --scope read --keep")
-    answers.print(link, soft_wrap=True, markup=False)
+    answer({"link": link}, lambda: answers.print(link, soft_wrap=True, markup=False))
 
 
 def _show(found: list[dict[str, str | None]]) -> None:

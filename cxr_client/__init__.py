@@ -1,24 +1,6 @@
 """A client for the HTTP API of cxr-batch. It needs httpx and pydantic, and imports nothing else of the project."""
 
-from cxr_client.answers import (
-    Batch,
-    Counts,
-    History,
-    Image,
-    Label,
-    Labelled,
-    LabelRow,
-    Limits,
-    Model,
-    ModelList,
-    Promotion,
-    Ready,
-    Refused,
-    Result,
-    RetrainingRun,
-    Step,
-    Submitted,
-)
+from cxr_client.answers import Batch, Counts, History, Image, Limits, Original, Ready, Refused, Result, Step, Submitted
 from cxr_client.client import Client
 from cxr_client.drafts import Draft
 from cxr_client.errors import (
@@ -30,6 +12,7 @@ from cxr_client.errors import (
     ServerRefused,
     StillOpen,
 )
+from cxr_client.records import Delivery, Label, Labelled, LabelRow, Model, ModelList, Promotion, RetrainingRun, Webhook
 
 __all__ = [
     "AnswerUnknown",
@@ -37,6 +20,7 @@ __all__ = [
     "Client",
     "ClientError",
     "Counts",
+    "Delivery",
     "Draft",
     "FileUnreadable",
     "History",
@@ -48,6 +32,7 @@ __all__ = [
     "Model",
     "ModelList",
     "NotAllowed",
+    "Original",
     "Promotion",
     "Ready",
     "Refused",
@@ -58,4 +43,5 @@ __all__ = [
     "Step",
     "StillOpen",
     "Submitted",
+    "Webhook",
 ]

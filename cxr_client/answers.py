@@ -71,6 +71,13 @@ class Submitted(Batch):
     rejected: list[Refused]
 
 
+class Original(Answer):  # what was said first, where another result stands in its place
+    result_id: str
+    label: str
+    probability: float | None
+    model_version: str
+
+
 class Image(Answer):
     """One image of a batch where it stands; `label` and `probability` are None until it is classified."""
 
@@ -85,6 +92,7 @@ class Image(Answer):
     model_version: str | None
     sha256: str
     result_id: str | None
+    original: Original | None = None
 
 
 class Result(Answer):
@@ -110,6 +118,8 @@ class Result(Answer):
     decode_ms: float
     predict_ms: float
     created_at: datetime
+    amends: str | None = None
+    amended_by: str | None = None
     notice: str
 
 
@@ -129,84 +139,6 @@ class History(Answer):
 
     result: Result
     steps: list[Step]
-
-
-class Label(Answer):
-    """One label of ground truth; `patient` is the SHA-256 of a pseudonym."""
-
-    id: int
-    accession: str | None
-    image_sha256: str | None
-    label: str
-    source: str
-    given_by: str
-    patient: str | None
-    found_at: datetime | None
-    actor: str
-    created_at: datetime
-
-
-class LabelRow(Answer):
-    """What became of one row of ground truth: kept, of so many stored images, or why not."""
-
-    row: int
-    status: int
-    id: int | None
-    images: int
-    detail: str | None
-
-
-class Labelled(Answer):
-    kept: int
-    refused: int
-    rows: list[LabelRow]
-
-
-class Promotion(Answer):
-    """A change of champion: pending until a worker has tried the version."""
-
-    id: int
-    version: str
-    previous: str
-    rollback: bool
-    who: str
-    reason: str
-    state: str
-    problem: str | None
-    asked_at: datetime
-    settled_at: datetime | None
-
-
-class Model(Answer):
-    version: str
-    aliases: list[str]
-    weights_sha256: str
-    preprocessing: str
-    threshold: float
-    data_fingerprint: str
-    registered_at: datetime
-    auroc: float | None
-
-
-class ModelList(Answer):
-    data: list[Model]
-    promotion: Promotion | None
-
-
-class RetrainingRun(Answer):
-    """A run that makes a candidate: `version` once it did, `passed` what the gate says of it."""
-
-    id: str
-    state: str
-    cancelling: bool
-    epoch: int
-    epochs: int | None
-    version: str | None
-    passed: bool | None
-    problem: str | None
-    asked_at: datetime
-    started_at: datetime | None
-    finished_at: datetime | None
 
 
 class Limits(Answer):

@@ -11,25 +11,14 @@ from types import TracebackType
 from typing import Any, Self, TypeAlias
 from urllib.parse import quote
 
-from cxr_client.answers import (
-    Batch,
-    History,
-    Image,
-    Kind,
-    Label,
-    Labelled,
-    Limits,
-    Ready,
-    Result,
-    Submitted,
-    data,
-    read,
-)
+from cxr_client.answers import Batch, History, Image, Kind, Limits, Ready, Result, Submitted, data, read
 from cxr_client.drafts import Draft, at
 from cxr_client.errors import StillOpen
+from cxr_client.records import Label, Labelled
 from cxr_client.succession import Models
 from cxr_client.transport import KEY, OnRetry, Transport, read_json, retry_after_seconds
 from cxr_client.uploads import Progress, Upload
+from cxr_client.webhooks import Webhooks
 
 File: TypeAlias = str | Path | tuple[str, str | Path]
 """A path, which is its own custom id, or (custom id, path)."""
@@ -54,6 +43,7 @@ class Client:
         self._transport = Transport(url, key, patience_seconds=patience_seconds, on_retry=on_retry)
         self.url = url
         self.models = Models(self._transport)
+        self.webhooks = Webhooks(self._transport)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
@@ -92,6 +82,20 @@ class Client:
         """The newest ones, newest first."""
         told = self._transport.json("GET", "/v1/batches", params={"limit": limit})
         return [read(Batch, one) for one in data(told)]
+
+    def import_(
+        self,
+        paths: Sequence[str],
+        *,
+        urgent: bool = False,
+        synthetic: bool = False,
+        idempotency_key: str | None = None,
+    ) -> Submitted:
+        """Submit files and directories that lie below the server's import root, without sending a byte of them."""
+        asked = {"import": list(paths), "lane": "urgent" if urgent else "routine", "synthetic": synthetic}
+        headers = {KEY: idempotency_key} if idempotency_key else {}
+        told = self._transport.json("POST", "/v1/batches", json=asked, headers=headers, timeout=_RECEIVED_SECONDS)
+        return read(Submitted, told)
 
     def draft(self, *, total: int | None = None, urgent: bool = False, synthetic: bool = False) -> Draft:
         """Open a batch that is filled image by image; `total` keeps an incomplete one from being submitted."""

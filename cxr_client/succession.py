@@ -2,7 +2,8 @@
 
 from urllib.parse import quote
 
-from cxr_client.answers import ModelList, Promotion, RetrainingRun, read
+from cxr_client.answers import read
+from cxr_client.records import ModelList, Promotion, RetrainingRun
 from cxr_client.transport import Transport
 
 

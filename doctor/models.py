@@ -39,7 +39,7 @@ def check_models(settings: Settings, *, quick: bool) -> Iterator[Finding]:
         if damaged:
             yield failed("model", f"weights missing or damaged: {', '.join(damaged)}", _RESTORE)
         else:
-            yield well("model", f"{champion} is the champion; the weights of {len(weights)} versions are whole")
+            yield well("model", f"{champion} is the champion; weights that are whole: {len(weights)} of {len(weights)}")
         if champion in damaged or quick:
             yield unseen("self-test", "asked not to" if quick else "the champion cannot be loaded")
         else:

@@ -12,6 +12,7 @@ from doctor.finding import Finding, failed, warning, well
 from doctor.records import check_clock
 from settings import Settings
 
+_FORBIDDEN = 403
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
@@ -28,7 +29,7 @@ def check_server(settings: Settings) -> Iterator[Finding]:
             if ready.problems:
                 yield failed("server", f"{url}: {'; '.join(ready.problems)}", "mend what it names")
             else:
-                yield well("server", f"{url} takes images, {ready.workers} workers")
+                yield well("server", f"{url} takes images; workers: {ready.workers}")
             if ready.version != VERSION:
                 seen = f"the server is {ready.version or 'older'}, this command line {VERSION}"
                 yield warning("server's version", seen, "bring both to the same")
@@ -46,5 +47,7 @@ def _key(client: Client) -> Finding:
     try:
         client.batches(limit=1)
     except NotAllowed as error:
+        if error.status == _FORBIDDEN:
+            return well("key", "the server knows it; it may not read")
         return failed("key", error.detail, "set CXR_KEY to a key that is valid: `cxr key create` makes one")
-    return well("key", "the server knows it")
+    return well("key", "the server answers with it")

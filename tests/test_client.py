@@ -25,6 +25,7 @@ from api import schemas
 from cxr_client import AnswerUnknown, Client, ClientError, FileUnreadable, NotAllowed, ServerAway, ServerRefused
 from cxr_client.answers import Answer
 from cxr_client.version import VERSION
+from db import tenancy
 from db.database import Database
 from db.tables import Batch
 from settings import Settings
@@ -39,8 +40,10 @@ FOREIGN = {"tensorflow", "keras", "celery", "flask", "sqlalchemy", "api", "worke
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     """The API without workers: batches stay open."""
+    share = tmp_path_factory.mktemp("share")
+    phantoms.write(share / tenancy.DEFAULT / "ward-3", count=2, seed=7)
     given = {"CXR_HOME": str(tmp_path_factory.mktemp("alone")), "CXR_PORT": str(free_port()), "REDIS_URL": "memory://"}
-    settings = Settings.from_environment(given)
+    settings = Settings.from_environment(given | {"CXR_IMPORT_ROOT": str(share)})
     cxr.bring_up_to_date(settings)
     operator_key.make_first(settings)
     with serving(settings):
@@ -287,6 +290,17 @@ def test_a_draft_is_filled_image_by_image_and_then_submitted(alone: Settings, pi
             draft.put(path.name, path)
         sent = draft.submit()
     assert (sent.id, sent.total, sent.state, sent.synthetic) == (draft.id, 3, "processing", True)
+
+
+def test_images_on_the_servers_share_are_submitted_by_their_paths(alone: Settings) -> None:
+    with client(alone) as there:
+        sent = there.import_(["ward-3"], synthetic=True)
+        assert [image.custom_id for image in there.images(sent.id)] == [
+            "ward-3/synthetic-0001.png",
+            "ward-3/synthetic-0002.16bit.png",
+        ]
+        with pytest.raises(ServerRefused, match="import_path"):
+            there.import_(["../other"])
 
 
 def test_the_same_key_makes_no_second_batch_and_another_body_is_refused(alone: Settings, pictures: list[Path]) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+import operator_key
 from terminal import Exit
 from tests.project import ROOT
 from tests.service import Service, until
@@ -127,6 +128,23 @@ def test_a_result_tells_its_life_and_its_labels(run: Run, batch: str) -> None:
     assert image["sha256"][:16] in run("labels").stdout
 
 
+def test_a_webhook_is_added_listed_and_removed(run: Run) -> None:
+    refused = run("webhook", "add", "http://192.168.0.1/hook")
+    assert (refused.returncode, "webhook_address" in refused.stderr) == (Exit.REFUSED, True)
+    made = spoken(run("webhook", "add", "https://93.184.216.34/hook", "--event", "batch.completed", "--json"))
+    assert made["secret"]
+    listed = run("webhook", "list").stdout
+    assert (made["id"] in listed, made["secret"] in listed) == (True, False)
+    assert spoken(run("webhook", "deliveries", made["id"], "--json")) == []
+    assert run("webhook", "remove", made["id"]).returncode == Exit.DONE
+    assert made["id"] not in run("webhook", "list").stdout
+
+
+def test_an_import_where_there_is_no_root_says_so(run: Run) -> None:
+    refused = run("import", "night/ward-3", "--json")
+    assert (refused.returncode, spoken(refused)["code"]) == (Exit.NOT_ALLOWED, "import_off")
+
+
 # Exit statuses
 
 
@@ -161,13 +179,20 @@ def test_a_server_that_does_not_know_the_key_ends_with_its_own_status(tmp_path: 
 
 def test_ctrl_c_while_following_ends_with_130_and_the_batch_goes_on(alone: Any, tmp_path: Path) -> None:
     (picture,) = phantoms.write(tmp_path, count=1, seed=9)
-    environment = os.environ | {"CXR_HOME": str(tmp_path), "CXR_URL": f"http://{alone.host}:{alone.port}"}
+    there = {"CXR_URL": f"http://{alone.host}:{alone.port}", "CXR_KEY": str(operator_key.known(alone))}
+    environment = os.environ | {"CXR_HOME": str(tmp_path)} | there
+
+    def listed() -> Any:
+        answer = cxr("status", "--json", home=tmp_path, **there)
+        assert answer.returncode == Exit.DONE, answer.stderr
+        return spoken(answer)
+
     following = subprocess.Popen([CXR, "submit", picture, "--wait"], env=environment, stderr=subprocess.PIPE)
-    until(lambda: spoken(cxr("status", "--json", home=tmp_path, CXR_URL=environment["CXR_URL"])), "there is a batch")
+    until(listed, "there is a batch")
     following.send_signal(signal.SIGINT)
     following.communicate(timeout=60)
     assert following.returncode == Exit.INTERRUPTED
-    (one,) = spoken(cxr("status", "--json", home=tmp_path, CXR_URL=environment["CXR_URL"]))
+    (one,) = listed()
     assert one["state"] == "processing"
 
 

@@ -217,7 +217,8 @@ def models(settings: Settings) -> None:
 
 
 def _show_models(found: Sequence[dict[str, Any]]) -> None:
-    shown = table("version", "", "gate", "AUROC on the held-out fold", "threshold", whole={"version", ""})
+    right = ("AUROC on the held-out fold", "threshold")
+    shown = table("version", "", "gate", *right, right=right, whole={"version", ""})
     for one in found:
         gate = {None: "", True: "passed", False: "failed"}[one["passed"]]
         auroc = one["metrics"].get("auroc", float("nan"))

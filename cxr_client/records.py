@@ -1,0 +1,108 @@
+"""What the server answers about labels, models and webhooks."""
+
+from datetime import datetime
+
+from cxr_client.answers import Answer
+
+
+class Label(Answer):
+    """One label of ground truth; `patient` is the SHA-256 of a pseudonym."""
+
+    id: int
+    accession: str | None
+    image_sha256: str | None
+    label: str
+    source: str
+    given_by: str
+    patient: str | None
+    found_at: datetime | None
+    actor: str
+    created_at: datetime
+
+
+class LabelRow(Answer):
+    """What became of one row of ground truth: kept, of so many stored images, or why not."""
+
+    row: int
+    status: int
+    id: int | None
+    images: int
+    detail: str | None
+
+
+class Labelled(Answer):
+    kept: int
+    refused: int
+    rows: list[LabelRow]
+
+
+class Promotion(Answer):
+    """A change of champion: pending until a worker has tried the version."""
+
+    id: int
+    version: str
+    previous: str
+    rollback: bool
+    who: str
+    reason: str
+    state: str
+    problem: str | None
+    asked_at: datetime
+    settled_at: datetime | None
+
+
+class Model(Answer):
+    version: str
+    aliases: list[str]
+    weights_sha256: str
+    preprocessing: str
+    threshold: float
+    data_fingerprint: str
+    registered_at: datetime
+    auroc: float | None
+
+
+class ModelList(Answer):
+    data: list[Model]
+    promotion: Promotion | None
+
+
+class RetrainingRun(Answer):
+    """A run that makes a candidate: `version` once it did, `passed` what the gate says of it."""
+
+    id: str
+    state: str
+    cancelling: bool
+    epoch: int
+    epochs: int | None
+    version: str | None
+    passed: bool | None
+    problem: str | None
+    asked_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+class Webhook(Answer):
+    """An address that is told how batches end; `secret` signs every message, and is told when it is made alone."""
+
+    id: str
+    url: str
+    events: list[str]
+    created_at: datetime
+    secret: str | None = None
+
+
+class Delivery(Answer):
+    """One message to a webhook, and how far it got."""
+
+    id: str
+    event: str
+    batch_id: str
+    state: str
+    attempts: int
+    created_at: datetime
+    last_at: datetime | None
+    last_status: int | None
+    last_error: str | None
+    next_at: datetime | None
