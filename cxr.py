@@ -35,6 +35,7 @@ from doctor.command import doctor
 from settings import SettingInvalid, Settings
 from terminal import NOTICE, Exit, answer, fail, json_option, words
 from training import shipped
+from worker.commands import reclassify, verify
 
 _DEMONSTRATION = 48
 
@@ -234,6 +235,8 @@ for command in (
     doctor,
     training.judging.judge,
     training.shadowing.shadow,
+    reclassify,
+    verify,
 ):
     main.add_command(command)
 

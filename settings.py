@@ -71,6 +71,15 @@ class Settings:
         least=1,
         most=8760,
     )
+    keep_images_days: int = _setting(
+        "CXR_KEEP_IMAGES_DAYS", 0, "After this the images of a batch that ended are purged; 0: kept for ever", least=0
+    )
+    keep_results_days: int = _setting(
+        "CXR_KEEP_RESULTS_DAYS", 0, "After this the results of a batch that ended are purged; 0: kept for ever", least=0
+    )
+    keep_audit_days: int = _setting(
+        "CXR_KEEP_AUDIT_DAYS", 0, "After this rows of the audit are removed; 0: kept for ever", least=0
+    )
     training_data: Path = _setting(
         "CXR_TRAINING_DATA", Path(), "Folder of radiographs with masks that candidates are judged and trained on"
     )

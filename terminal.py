@@ -34,6 +34,7 @@ class Exit(IntEnum):
     AWAY = 3  # no answer, or not now: the same may succeed later
     REFUSED = 4  # the server refused: the same will be refused again
     NOT_ALLOWED = 5  # the key is missing, unknown, expired, or may not do this
+    GONE = 6  # what it needs is no longer there
     INTERRUPTED = 130  # Ctrl-C
 
 

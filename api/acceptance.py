@@ -9,7 +9,7 @@ from api.batches import POLL_SECONDS
 from api.problems import Problem
 from api.schemas import SubmittedAnswer
 from api.wiring import Parts, parts
-from db import batches, purging
+from db import batches, door, purging
 from db.batches import Item
 from db.registry import NoChampion
 
@@ -20,7 +20,7 @@ def accepted(batch_id: str) -> Response:
         progress = batches.progress(session, batch_id)
         if progress is None:
             raise AssertionError(batch_id)
-        answer = SubmittedAnswer.to(batches.refused_at_the_door(session, batch_id), progress)
+        answer = SubmittedAnswer.to(door.refused(session, batch_id), progress)
     headers = {"Location": url_for("batches.status", batch_id=batch_id), "Retry-After": POLL_SECONDS}
     return Response(answer.model_dump_json(), 202, headers, content_type="application/json")
 

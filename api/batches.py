@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import Annotated, Any
 
 from apiflask import APIBlueprint
 from flask import Response, current_app, request
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
 from sqlalchemy.orm import Session
 
 from api import polling, results
@@ -26,7 +26,14 @@ _TYPES = {"json": "application/json", "ndjson": "application/x-ndjson", "csv": "
 
 
 class Query(BaseModel, extra="forbid"):
-    """A misspelt option must not pass for the default."""
+    """A misspelt option must not pass for the default, nor what no text can hold for a search."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_text(cls, value: Any) -> Any:
+        if isinstance(value, str) and "\0" in value:
+            raise ValueError("a NUL is no part of a text")
+        return value
 
 
 class ListQuery(Query):
@@ -96,7 +103,7 @@ def _standing(batch_id: str) -> tuple[BatchStatus, str]:
 @blueprint.output(ImageList)
 @blueprint.doc(summary="The batch's images where they stand, in the order of submission")
 def images(batch_id: str, query: ImagesQuery) -> ImageList:
-    _progress(batch_id)
+    _readable(batch_id)
     with parts().database.read() as session:
         after = int(query.after or 0)
         found = list(batches.lines(session, batch_id, after=after, limit=query.limit + 1, state=query.state))
@@ -112,7 +119,7 @@ def images(batch_id: str, query: ImagesQuery) -> ImageList:
 @blueprint.output(ImageAnswer)
 @blueprint.doc(summary="One image of the batch by the sender's name for it", responses=[404])
 def image(batch_id: str, custom_id: str) -> ImageAnswer:
-    _progress(batch_id)
+    _readable(batch_id)
     with parts().database.read() as session:
         found = list(batches.lines(session, batch_id, custom_id=custom_id)) if "\0" not in custom_id else []
     if not found:
@@ -142,7 +149,7 @@ def results_by_suffix(batch_id: str, suffix: str, query: ResultsQuery) -> Respon
 
 
 def _results(batch_id: str, media_type: str, *, partial: bool) -> Response:
-    progress = _progress(batch_id)
+    progress = _readable(batch_id)
     if progress.open and not partial:
         detail = f"{progress.done} of {progress.total} images are done; wait, or ask for partial results."
         raise Problem(409, "not_finished", detail, retryable=True)
@@ -226,6 +233,14 @@ def _progress(batch_id: str) -> Progress:
         progress = batches.progress(session, batch_id) if batch_id.isprintable() else None
     if progress is None:
         raise _unknown()
+    return progress
+
+
+def _readable(batch_id: str) -> Progress:
+    """Where a batch stands whose images and results are still there."""
+    progress = _progress(batch_id)
+    if progress.results_purged_at:
+        raise Problem(410, "results_purged", "The results were kept as long as they had to be, and are gone.")
     return progress
 
 

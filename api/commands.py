@@ -163,7 +163,8 @@ def show_images(images: Sequence[Image]) -> None:
     for image in images:
         probability = "" if image.probability is None else f"{image.probability:.3f}"
         state = image.code or " ".join(image.reasons or []) or image.state
-        shown.add_row(plain(image.custom_id), state, image.label, probability)
+        label = f"{image.label}, before {image.original.label}" if image.original else image.label
+        shown.add_row(plain(image.custom_id), state, label, probability)
     answers.print(shown)
 
 

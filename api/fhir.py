@@ -3,7 +3,7 @@
 import json
 from typing import Any, Final
 
-from db.tables import AuditRow
+from db.chains import AuditRow
 
 _LIFECYCLE: Final = "http://terminology.hl7.org/CodeSystem/iso-21089-lifecycle"
 _DICOM: Final = "http://dicom.nema.org/resources/ontology/DCM"
@@ -21,6 +21,11 @@ _KINDS: Final[dict[str, _Kind]] = {
     "results.viewed": (_LIFECYCLE, "access", "R"),
     "results.searched": (_LIFECYCLE, "access", "R"),
     "results.exported": (_LIFECYCLE, "disclose", "R"),
+    "result.amended": (_LIFECYCLE, "amend", "U"),
+    "result.verified": (_LIFECYCLE, "verify", "R"),
+    "results.purged": (_LIFECYCLE, "destroy", "D"),
+    "label.given": (_LIFECYCLE, "attest", "C"),
+    "audit.pruned": (_LIFECYCLE, "destroy", "D"),
     "audit.viewed": (_LIFECYCLE, "access", "R"),
     "audit.exported": (_LIFECYCLE, "disclose", "R"),
 }
@@ -54,6 +59,7 @@ def audit_event(row: AuditRow) -> dict[str, Any]:
 
 def _details(row: AuditRow) -> list[dict[str, str]]:
     told = {
+        "tenant": row.tenant,
         "seq": str(row.seq),
         "batch_id": row.batch_id,
         "detail": row.detail,

@@ -12,7 +12,7 @@ from api.moments import When
 from api.problems import Problem
 from api.schemas import ResultAnswer, ResultPage
 from api.wiring import parts, who
-from db import results
+from db import results, retention
 from db.keys import Scope
 from db.results import Found, Search
 from db.tables import Label
@@ -60,6 +60,8 @@ def one(result_id: str) -> ResultAnswer:
 def find(session: Session, result_id: str) -> Found:
     """Return the result, or raise the problem that tells why there is none."""
     found = results.one(session, result_id) if result_id.isprintable() else None
+    if found is None and retention.was_purged(session, result_id):
+        raise Problem(410, "results_purged", "The result was kept as long as it had to be, and is gone.")
     if found is None:
         raise Problem(404, "result_unknown", "There is no result of this id; GET /v1/results searches them.")
     return found

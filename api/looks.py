@@ -4,6 +4,8 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
+from copy import copy
+from typing import Self
 
 from db import audit, trail
 from db.audit import Entry
@@ -22,6 +24,12 @@ class Looks:
         self._database = database
         self._lately: OrderedDict[tuple[object, ...], float] = OrderedDict()
         self._lock = threading.Lock()
+
+    def of(self, database: Database) -> Self:
+        """The same memory, writing into the chain of the hospital that this database is of."""
+        theirs = copy(self)
+        theirs._database = database  # noqa: SLF001 - our own
+        return theirs
 
     def at_result(self, actor: str, found: Found) -> None:
         self._keep(actor, Entry("result.viewed", found.result.id, found.result.batch_id, {}))

@@ -157,7 +157,7 @@ def one(version: str) -> ModelWhole:
 @blueprint.doc(summary="Let it become champion, once a worker has tried it", responses=[404, 409, 422])
 def promote(version: str, approval: Approval) -> PromotionAnswer:
     own = parts()
-    with refusing(), own.database.write() as session:
+    with refusing(), own.system.write() as session:
         found = promotions.ask(session, version, who=approval.who, reason=approval.reason, actor=who())
         answer = PromotionAnswer.of(found)
     own.tickets.ring_succession()
@@ -171,7 +171,7 @@ def promote(version: str, approval: Approval) -> PromotionAnswer:
 @blueprint.output(PromotionAnswer)
 @blueprint.doc(summary="Make the one champion again that this champion replaced, at once", responses=[404, 409])
 def rollback(version: str, approval: Approval) -> PromotionAnswer:
-    with refusing(), parts().database.write() as session:
+    with refusing(), parts().system.write() as session:
         registry.find(session, version)
         found = promotions.roll_back(session, version, who=approval.who, reason=approval.reason, actor=who())
         answer = PromotionAnswer.of(found)

@@ -39,7 +39,8 @@ def batch(batch_id: str) -> str:
         progress = batches.progress(session, batch_id) if batch_id.isprintable() else None
         if progress is None:
             raise Problem(404, "batch_unknown", "There is no batch of this id.")
-        lines = list(batches.lines(session, batch_id, skip=after, limit=_IMAGES + 1))
+        gone = progress.results_purged_at is not None
+        lines = [] if gone else list(batches.lines(session, batch_id, skip=after, limit=_IMAGES + 1))
     parts().looks.at_page(who(), batch_id, lines[:_IMAGES])
     return render_template(
         "batch.html",

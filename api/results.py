@@ -11,10 +11,12 @@ from db import batches
 from db.batches import Line, Progress
 from db.database import Database
 
-COLUMNS: Final = (
+_NOW = (
     *("custom_id", "state", "code", "label", "probability", "model_version", "sha256", "reasons"),
     *("threshold", "band_low", "band_high"),
 )
+_FIRST = ("label", "probability", "model_version")
+COLUMNS: Final = (*_NOW, *(f"original_{name}" for name in _FIRST))
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -25,15 +27,20 @@ def as_csv(database: Database, batch_id: str) -> Iterator[str]:
     writer.writerow(COLUMNS)
     with database.read() as session:
         for line in batches.lines(session, batch_id):
-            writer.writerow([_cell(line, column) for column in COLUMNS])
+            writer.writerow(_cells(line))
             yield buffer.getvalue()
             buffer.seek(0)
             buffer.truncate()
     yield buffer.getvalue()
 
 
-def _cell(line: Line, column: str) -> str:
-    value = getattr(line, column)
+def _cells(line: Line) -> list[str]:
+    """What stands now, and behind it, where that is an amendment, what was said first."""
+    now = [_cell(getattr(line, name)) for name in _NOW]
+    return now + [_cell(getattr(line.original, name, None)) for name in _FIRST]
+
+
+def _cell(value: object) -> str:
     if value is None:
         return ""
     if isinstance(value, float):

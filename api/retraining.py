@@ -55,7 +55,7 @@ class RunsQuery(Query):
 def ask() -> tuple[RunAnswer, int, dict[str, str]]:
     own = parts()
     try:
-        with own.database.write() as session:
+        with own.system.write() as session:
             answer = RunAnswer.of(retraining.ask(session, actor=who()))
     except retraining.RunUnfinished as error:
         words = "A run is unfinished; wait for it, or cancel it."
@@ -88,7 +88,7 @@ def one(run_id: str) -> RunAnswer:
 @blueprint.output(RunAnswer, status_code=202)
 @blueprint.doc(summary="Stop a run after its present epoch", responses=[404, 409])
 def cancel(run_id: str) -> RunAnswer:
-    with parts().database.write() as session:
+    with parts().system.write() as session:
         if not run_id.isprintable() or retraining.find(session, run_id) is None:
             raise _unknown()
         try:

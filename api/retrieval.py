@@ -19,7 +19,17 @@ from settings import Settings
 from terminal import NOTICE, answer, answers, fail, json_option, plain, speaks_json, table, words
 
 _TIME = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"])
-_FOUND = ("result_id", "batch_id", "custom_id", "accession", "label", "probability", "model_version", "created_at")
+_FOUND = (
+    "result_id",
+    "batch_id",
+    "custom_id",
+    "accession",
+    "label",
+    "probability",
+    "model_version",
+    "created_at",
+    "amended_by",
+)
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Self
 
 from pydantic import BaseModel, Field
 
-from db.batches import Line, Progress
+from db.batches import Line, Original, Progress
 from db.forecast import Forecast
 from db.results import Found
 from db.tables import BatchState, ImageState, Label, Lane, Outcome
@@ -41,6 +42,7 @@ class BatchAnswer(BaseModel):
     finished_at: datetime | None
     expires_at: datetime | None = Field(description="Images that no worker has begun by then are given up")
     purged_at: datetime | None = Field(description="Since then the images are gone; results and audit stay")
+    results_purged_at: datetime | None = Field(description="Since then the results are gone; the audit stays")
     notice: str = NOTICE
 
     @classmethod
@@ -80,6 +82,19 @@ class BatchList(BaseModel):
     after: str | None = Field(description="Pass as `after` for the next page")
 
 
+class OriginalAnswer(BaseModel):
+    """What the image's first result said; it is kept, and another stands in its place."""
+
+    result_id: str
+    label: Label
+    probability: float | None
+    model_version: str
+
+    @classmethod
+    def of(cls, original: Original) -> Self:
+        return cls(**vars(original))
+
+
 class ImageAnswer(BaseModel):
     custom_id: str
     state: ImageState
@@ -96,10 +111,11 @@ class ImageAnswer(BaseModel):
     model_version: str | None
     sha256: str
     result_id: str | None
+    original: OriginalAnswer | None = Field(description="Set where the result was amended: what was said first")
 
     @classmethod
     def of(cls, line: Line) -> "ImageAnswer":
-        return cls(**vars(line))
+        return cls(**vars(line) | {"original": line.original and OriginalAnswer.of(line.original)})
 
 
 class ImageList(BaseModel):
@@ -138,12 +154,16 @@ class ResultAnswer(BaseModel):
     decode_ms: float
     predict_ms: float
     created_at: datetime
+    amends: str | None = Field(description="The result that this one stands in place of")
+    amended_by: str | None = Field(
+        description="The result that stands in place of this one; null where this one stands"
+    )
     notice: str = NOTICE
 
     @classmethod
     def of(cls, found: Found) -> "ResultAnswer":
         names = [name for name in cls.model_fields if name != "notice"]
-        sources = (found.result, found.image)
+        sources = (found, found.result, found.image)
         values = {name: next(getattr(one, name) for one in sources if hasattr(one, name)) for name in names}
         return cls(**values)
 

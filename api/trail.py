@@ -13,8 +13,8 @@ from api.moments import When
 from api.schemas import ResultAnswer
 from api.wiring import parts, who
 from db import trail
+from db.chains import AuditRow
 from db.keys import Scope
-from db.tables import AuditRow
 from db.trail import Search
 
 blueprint = APIBlueprint("trail", __name__, url_prefix="/v1", tag="Audit")
@@ -81,7 +81,7 @@ class History(BaseModel):
 @blueprint.doc(summary="The audit, oldest row first; reading it leaves a row too")
 def index(query: AuditQuery) -> AuditPage:
     parts().looks.at_audit(who(), "audit")
-    search = Search(**{name: getattr(query, name) for name in Search.__dataclass_fields__})
+    search = Search(**{name: getattr(query, name) for name in Search.__dataclass_fields__ if name != "tenant"})
     with parts().database.read() as session:
         found = list(trail.rows(session, search, after=int(query.after or 0), limit=query.limit + 1))
         page = [AuditEvent.of(row) for row in found[: query.limit]]

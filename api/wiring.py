@@ -37,7 +37,8 @@ def parts() -> Parts:
     own: Parts = current_app.extensions["cxr"]
     caller = g.get("caller")
     tenant = caller.tenant if caller else ""
-    return replace(own, database=own.system.of(tenant), tenant=tenant)
+    database = own.system.of(tenant)
+    return replace(own, database=database, tenant=tenant, looks=own.looks.of(database))
 
 
 def who() -> str:

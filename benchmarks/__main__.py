@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import forecast, instance, limit, png, retraining, start
+from benchmarks import audit, forecast, instance, limit, png, retraining, start
 from benchmarks.images import originals, repeated
 from db.tables import Lane
 
@@ -95,6 +95,7 @@ FIGURES: dict[str, Callable[[], None]] = {
     "memory": memory,
     "forecast": forecast.figure,
     "retraining": retraining.figure,
+    "audit": audit.figure,
 }
 
 

@@ -1,6 +1,6 @@
 """A client for the HTTP API of cxr-batch. It needs httpx and pydantic, and imports nothing else of the project."""
 
-from cxr_client.answers import Batch, Counts, History, Image, Limits, Ready, Refused, Result, Step, Submitted
+from cxr_client.answers import Batch, Counts, History, Image, Limits, Original, Ready, Refused, Result, Step, Submitted
 from cxr_client.client import Client
 from cxr_client.drafts import Draft
 from cxr_client.errors import (
@@ -32,6 +32,7 @@ __all__ = [
     "Model",
     "ModelList",
     "NotAllowed",
+    "Original",
     "Promotion",
     "Ready",
     "Refused",

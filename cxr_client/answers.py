@@ -71,6 +71,13 @@ class Submitted(Batch):
     rejected: list[Refused]
 
 
+class Original(Answer):  # what was said first, where another result stands in its place
+    result_id: str
+    label: str
+    probability: float | None
+    model_version: str
+
+
 class Image(Answer):
     """One image of a batch where it stands; `label` and `probability` are None until it is classified."""
 
@@ -85,6 +92,7 @@ class Image(Answer):
     model_version: str | None
     sha256: str
     result_id: str | None
+    original: Original | None = None
 
 
 class Result(Answer):
@@ -110,6 +118,8 @@ class Result(Answer):
     decode_ms: float
     predict_ms: float
     created_at: datetime
+    amends: str | None = None
+    amended_by: str | None = None
     notice: str
 
 

@@ -1,20 +1,20 @@
-"""The audit: append-only rows, each one's hash covering the row before it."""
+"""The audit: append-only rows in a chain for each hospital, each one's hash covering the row before it."""
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import ColumnElement, func, select, true, update
 from sqlalchemy.orm import Session
 
-from db import clock, tables
-from db.tables import AuditHead, AuditRow
+from db import clock, tables, tenancy
+from db.chains import AuditHead, AuditRow
+from db.tables import Batch
 
-GENESIS = "0" * 64
 HASHED = ("seq", "at", "actor", "action", "subject", "batch_id", "detail", "previous_hash")
 
 ORIGIN: ContextVar[str | None] = ContextVar("origin", default=None)
@@ -26,31 +26,54 @@ _DETAIL = json.JSONEncoder(separators=(",", ":"), sort_keys=True)
 
 @dataclass(frozen=True)
 class Entry:
-    """One thing that happened. `detail` holds no patient data: ids, codes, hashes, numbers."""
+    """One thing that happened. `detail` holds no patient data: ids, codes, hashes, numbers.
+
+    What happened to a batch stands in the chain of its hospital, whatever else in that of `tenant`, or the session's.
+    """
 
     action: str
     subject: str
     batch_id: str | None
     detail: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What a walk along the chain found: how many rows hold, and what is wrong with the first that does not."""
-
-    rows: int
-    problem: str | None
+    tenant: str | None = None
 
 
 def append(session: Session, actor: str, entries: Iterable[Entry]) -> None:
-    """Add rows to the chain in this transaction; other writers of the chain wait until it ends."""
-    head = hold(session)
-    seq, previous = head.seq, head.hash
+    """Add rows to their chains in this transaction; other writers of these chains wait until it ends."""
+    told = list(entries)
+    if not told:
+        return
+    owners = _owners(session, told)
+    heads = _held(session, AuditHead.tenant.in_(set(owners)))
+    if {head.tenant for head in heads} != set(owners):
+        raise LookupError(f"no chain for {set(owners)}: nothing is done without its row")
     at = clock.read(session).isoformat(timespec="milliseconds")
+    for head in heads:
+        mine = [entry for entry, owner in zip(told, owners, strict=True) if owner == head.tenant]
+        rows = _linked(head, mine, actor=actor, at=at)
+        tables.insert_rows(session, AuditRow, rows)
+        end = {"seq": rows[-1]["seq"], "hash": rows[-1]["hash"]}
+        session.execute(update(AuditHead).where(AuditHead.tenant == head.tenant).values(**end))
+
+
+def _owners(session: Session, entries: Sequence[Entry]) -> list[str]:
+    """Whose chain each entry belongs to."""
+    own = tenancy.of(session)
+    if own is not None:
+        return [own] * len(entries)
+    batches = {entry.batch_id for entry in entries} - {None}
+    found = session.execute(select(Batch.id, Batch.tenant).where(Batch.id.in_(batches))) if batches else ()
+    tenants: dict[str | None, str] = {batch_id: tenant for batch_id, tenant in found}  # noqa: C416 - they are rows
+    return [entry.tenant or tenants.get(entry.batch_id, tenancy.SYSTEM) for entry in entries]
+
+
+def _linked(head: AuditHead, entries: Sequence[Entry], *, actor: str, at: str) -> list[dict[str, Any]]:
     rows = []
+    seq, previous = head.seq, head.hash
     for entry in entries:
         seq += 1
         row = {
+            "tenant": head.tenant,
             "seq": seq,
             "at": at,
             "actor": actor,
@@ -63,9 +86,7 @@ def append(session: Session, actor: str, entries: Iterable[Entry]) -> None:
         }
         previous = row["hash"] = digest(row)
         rows.append(row)
-    if rows:
-        tables.insert_rows(session, AuditRow, rows)
-        session.execute(update(AuditHead).values(seq=seq, hash=previous))
+    return rows
 
 
 @contextmanager
@@ -78,46 +99,54 @@ def coming_from(origin: str) -> Iterator[None]:
         ORIGIN.reset(token)
 
 
+def begin(session: Session, tenant: str) -> None:
+    """Give a new hospital a chain."""
+    tables.insert_rows(session, AuditHead, [{"tenant": tenant, "seq": 0, "hash": genesis(tenant), "pruned": 0}])
+
+
+def genesis(tenant: str) -> str:
+    """What a chain's first row names as the hash before it, so that no chain passes for another hospital's."""
+    if tenant == tenancy.DEFAULT:
+        return "0" * 64  # from before there were tenants
+    return hashlib.sha256(f"cxr-batch audit {tenant}".encode()).hexdigest()
+
+
 def hold(session: Session) -> AuditHead:
-    """Lock the end of the chain until this transaction ends, and return it."""
-    return session.scalars(select(AuditHead).with_for_update().execution_options(populate_existing=True)).one()
+    """Lock the end of the session's own chain until this transaction ends, and return it."""
+    return _held(session, AuditHead.tenant == (tenancy.of(session) or tenancy.SYSTEM))[0]
+
+
+def hold_chain(session: Session, tenant: str) -> AuditHead:
+    """Lock the end of this hospital's chain until this transaction ends, and return it."""
+    return _held(session, AuditHead.tenant == tenant)[0]
+
+
+def hold_of(session: Session, batch_ids: Iterable[str]) -> None:
+    """Lock the ends of the chains of the hospitals whose batches these are."""
+    _held(session, AuditHead.tenant.in_(select(Batch.tenant).where(Batch.id.in_(set(batch_ids)))))
+
+
+def hold_every(session: Session) -> None:
+    """Lock the ends of all chains: nobody submits or finishes anything until this transaction ends."""
+    _held(session, true())
+
+
+def _held(session: Session, which: ColumnElement[bool]) -> Sequence[AuditHead]:
+    """Always in the order of their names: two orders would be a deadlock."""
+    wanted = select(AuditHead).where(which).order_by(AuditHead.tenant).with_for_update()
+    return session.scalars(wanted.execution_options(populate_existing=True)).all()
 
 
 def digest(row: Mapping[Any, Any]) -> str:
     """SHA-256 over the canonical JSON of everything in the row but its own hash.
 
-    The origin stands last and only where there is one, so that rows from before there were origins still hold.
+    The origin stands last and only where there is one, so that rows from before there were origins still hold. The
+    tenant is in it by the chain's first row.
     """
     told = [row[name] for name in HASHED]
     if row["origin"] is not None:
         told.append(row["origin"])
     return hashlib.sha256(_CANONICAL.encode(told).encode()).hexdigest()
-
-
-def verify(session: Session, signed: Mapping[int, str] | None = None) -> Verdict:
-    """Walk the whole chain; an edit, deletion, swap or truncation breaks it.
-
-    `signed` is what rows hashed to when they were the last, from outside this database: without it, a chain
-    that was written anew from some row on, with its head, would hold.
-    """
-    signed = signed or {}
-    previous, count = GENESIS, 0
-    statement = select(AuditRow.__table__).order_by(AuditRow.seq).execution_options(yield_per=1_000)
-    with session.execute(statement) as rows:
-        for row in rows.mappings():
-            if row["seq"] != count + 1:
-                return Verdict(count, f"row {count + 1} is missing")
-            if row["previous_hash"] != previous or row["hash"] != digest(row):
-                return Verdict(count, f"row {row['seq']} was changed")
-            previous, count = row["hash"], count + 1
-            if signed.get(count, previous) != previous:
-                return Verdict(count - 1, f"row {count} is not the one that was signed")
-    head = session.scalars(select(AuditHead)).one()
-    if (head.seq, head.hash) != (count, previous):
-        return Verdict(count, f"the head names row {head.seq}, the chain ends at {count}")
-    if max(signed, default=0) > count:
-        return Verdict(count, f"row {max(signed)} was signed, the chain ends at {count}")
-    return Verdict(count, None)
 
 
 def count(session: Session) -> int:

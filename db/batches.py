@@ -1,17 +1,22 @@
 """Batches: submitted whole, in one transaction, and read with counts that add up."""
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy import or_, select
+from sqlalchemy.orm import Session, aliased
 
-from db import audit, clock, ids, registry, states, tables
+from db import audit, clock, door, ids, registry, states, tables
+from db.results import is_current
 from db.tables import OPEN, TERMINAL, Batch, BatchState, Image, ImageState, Label, Lane, Outcome, Result
 
 _WEEK_SECONDS = 7 * 24 * 3600
+_NOW = 14  # columns that say what stands now; those of the first result follow
+
+_First = aliased(Result)
+_pinned_or_amended = or_(Result.model_version == Batch.model_version, Result.amends.is_not(None))
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,7 @@ class Progress:
     finished_at: datetime | None
     expires_at: datetime | None
     purged_at: datetime | None
+    results_purged_at: datetime | None
 
     @property
     def open(self) -> bool:
@@ -54,10 +60,21 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class Original:
+    """What an image's first result said, where another stands in its place."""
+
+    result_id: str
+    label: Label
+    probability: float | None
+    model_version: str
+
+
+@dataclass(frozen=True)
 class Line:
-    """One image of a batch and what was found; what is not known is None.
+    """One image of a batch and what holds of it now; what is not known is None.
 
     Classified with `reasons`, it is inconclusive; it has no probability then, or one between `band_low` and `band_high`.
+    With an `original`, the result is an amendment.
     """
 
     custom_id: str
@@ -74,6 +91,7 @@ class Line:
     reasons: list[str] | None
     gate: str | None
     id: int
+    original: Original | None = None
 
 
 def add(
@@ -104,7 +122,7 @@ def add(
     session.add(batch)
     session.flush()
     tables.insert_rows(session, Image, [row(batch, item, ImageState.QUEUED, at=submitted_at) for item in items])
-    entries = [submitted(batch, [item.sha256 for item in items]), *rejected_at_the_door(session, batch)]
+    entries = [door.submitted(batch, [item.sha256 for item in items]), *door.rejected(session, batch)]
     audit.append(session, actor, entries)
     states.close_finished(session, actor, {batch.id})
     return batch
@@ -126,33 +144,6 @@ def row(batch: Batch, item: Item, state: ImageState, *, at: datetime) -> dict[st
     }
 
 
-def submitted(batch: Batch, sha256s: Sequence[str]) -> audit.Entry:
-    """What the audit keeps of a submission."""
-    together = hashlib.sha256("".join(sha256s).encode()).hexdigest()
-    detail = {"images": len(sha256s), "lane": batch.lane, "model": batch.model_version, "sha256_of_sha256s": together}
-    return audit.Entry("batch.submitted", batch.id, batch.id, detail)
-
-
-def rejected_at_the_door(session: Session, batch: Batch, custom_id: str | None = None) -> Iterator[audit.Entry]:
-    """What the audit keeps of the images that were rejected as they came in, or of that one."""
-    rejected = select(Image.id, Image.sha256, Image.code).where(
-        Image.batch_id == batch.id, Image.state == ImageState.REJECTED
-    )
-    if custom_id is not None:
-        rejected = rejected.where(Image.custom_id == custom_id)
-    for image_id, sha256, code in session.execute(rejected):
-        yield audit.Entry("image.rejected", f"image:{image_id}", batch.id, {"sha256": sha256, "code": code})
-
-
-def refused_at_the_door(session: Session, batch_id: str) -> list[tuple[str, str]]:
-    """Return (custom_id, code) of the images that were rejected as they came in; a worker never saw them."""
-    wanted = (Image.batch_id == batch_id, Image.state == ImageState.REJECTED, Image.attempts == 0)
-    return [
-        (name, code or "")
-        for name, code in session.execute(select(Image.custom_id, Image.code).where(*wanted).order_by(Image.id))
-    ]
-
-
 def progress(session: Session, batch_id: str) -> Progress | None:
     """Return where the batch stands, or None if there is none of that id."""
     batch = session.get(Batch, batch_id)
@@ -160,11 +151,11 @@ def progress(session: Session, batch_id: str) -> Progress | None:
 
 
 def find(session: Session, batch_id: str) -> Batch | None:
-    """Return the batch to change it; it and the end of the audit chain are ours until this transaction ends.
+    """Return the batch to change it; it and the end of its hospital's audit chain are ours until this transaction ends.
 
     The chain first, as wherever both are held: two orders would be a deadlock.
     """
-    audit.hold(session)
+    audit.hold_of(session, [batch_id])
     # Not FOR UPDATE, for which the results that a worker is storing would have to wait, and it holds the chain next.
     return session.get(Batch, batch_id, with_for_update={"key_share": True})
 
@@ -193,6 +184,7 @@ def at(session: Session, batch: Batch) -> Progress:
         finished_at=batch.finished_at,
         expires_at=batch.expires_at,
         purged_at=batch.purged_at,
+        results_purged_at=batch.results_purged_at,
     )
 
 
@@ -206,9 +198,9 @@ def lines(
     state: ImageState | None = None,
     custom_id: str | None = None,
 ) -> Iterator[Line]:
-    """Yield the batch's images in the order of submission with the result of its pinned model, flat in memory.
+    """Yield the batch's images in the order of submission with the result that stands now, flat in memory.
 
-    `after` is the id of the last one already seen; `skip` counts from the first.
+    That is the result of its pinned model, or what amended it. `after` is the id of the last one already seen; `skip` counts from the first.
     """
     wanted = [Image.batch_id == batch_id, Image.id > after]
     if state:
@@ -231,9 +223,17 @@ def lines(
             Result.reasons,
             Result.gate,
             Image.id,
+            _First.id,
+            _First.label,
+            _First.probability,
+            _First.model_version,
         )
         .join(Batch, Batch.id == Image.batch_id)
-        .outerjoin(Result, (Result.image_id == Image.id) & (Result.model_version == Batch.model_version))
+        .outerjoin(Result, (Result.image_id == Image.id) & _pinned_or_amended & is_current())
+        .outerjoin(
+            _First,
+            (_First.image_id == Image.id) & (_First.model_version == Batch.model_version) & Result.amends.is_not(None),
+        )
         .where(*wanted)
         .order_by(Image.id)
         .offset(skip)
@@ -242,4 +242,6 @@ def lines(
     )
     with session.execute(statement) as rows:
         for row in rows:
-            yield Line(*row)  # type: ignore[call-arg]  # the columns above stand in Line's order
+            cells: tuple[Any, ...] = tuple(row)  # the columns stand in the order of the fields
+            first = Original(*cells[_NOW:]) if cells[_NOW] else None
+            yield Line(*cells[:_NOW], original=first)  # type: ignore[misc]

@@ -6,7 +6,7 @@ from datetime import timedelta
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from db import audit, batches, clock, ids, registry, states, tables
+from db import audit, batches, clock, door, ids, registry, states, tables
 from db.batches import Item
 from db.tables import Batch, BatchState, Image, ImageState, Lane
 
@@ -83,7 +83,7 @@ def put(session: Session, batch: Batch, item: Item, *, actor: str, room: Room, e
     batch.expires_at = at + timedelta(seconds=expire_seconds)
     if item.code:
         session.flush()
-        audit.append(session, actor, batches.rejected_at_the_door(session, batch, item.custom_id))
+        audit.append(session, actor, door.rejected(session, batch, item.custom_id))
     return True
 
 
@@ -104,7 +104,7 @@ def submit(session: Session, batch: Batch, *, actor: str, expire_seconds: int) -
     session.flush()
     moved = states.move(session, ImageState.RECEIVED, ImageState.QUEUED, Image.batch_id == batch.id)
     sha256s = session.scalars(select(Image.sha256).where(Image.batch_id == batch.id).order_by(Image.id)).all()
-    audit.append(session, actor, [batches.submitted(batch, sha256s)])
+    audit.append(session, actor, [door.submitted(batch, sha256s)])
     states.close_finished(session, actor, {batch.id})
     return len(moved)
 

@@ -53,7 +53,7 @@ def expire(session: Session, *, worker: str) -> int:
     overdue = select(Batch.id).where(Batch.state.in_(in_time), Batch.expires_at < now())
     if not session.scalars(overdue.limit(1)).all():
         return 0
-    audit.hold(session)
+    audit.hold_of(session, session.scalars(overdue))
     return _stop(session, worker, set(session.scalars(overdue)), ImageState.EXPIRED)
 
 
@@ -63,7 +63,7 @@ def stop_leftovers(session: Session, *, worker: str) -> int:
     cancelled = select(Batch.id).where(Batch.state == BatchState.CANCELLING, waits)
     if not session.scalars(cancelled.limit(1)).all():
         return 0
-    audit.hold(session)
+    audit.hold_of(session, session.scalars(cancelled))
     return _stop(session, worker, set(session.scalars(cancelled)), ImageState.CANCELLED)
 
 
@@ -71,7 +71,7 @@ def stop_again(session: Session, worker: str, batch_ids: set[str]) -> None:
     """Stop the images that came back to the queue of a batch that was cancelled meanwhile."""
     if not batch_ids:
         return
-    audit.hold(session)  # a cancellation that began before has ended now, and is seen
+    audit.hold_of(session, batch_ids)  # a cancellation that began before has ended now, and is seen
     cancelled = select(Batch.id).where(Batch.id.in_(batch_ids), Batch.state == BatchState.CANCELLING)
     _stop(session, worker, set(session.scalars(cancelled)), ImageState.CANCELLED)
 
@@ -85,7 +85,7 @@ def retry(session: Session, batch: Batch, *, actor: str, expire_seconds: int) ->
         raise BatchOpen(batch.id)
     if batch.model_version is None:
         raise NeverSubmitted(batch.id)
-    if batch.purged_at:
+    if batch.purged_at or batch.results_purged_at:
         raise BatchPurged(batch.id)
     mine = Image.batch_id == batch.id
     dangerous = states.move(

@@ -1,9 +1,9 @@
-"""The end of the audit, signed and kept outside the database: who cuts the chain there cannot cut it here."""
+"""The end of every chain, signed and kept outside the database: who cuts one there cannot cut it here."""
 
 import json
 import os
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,10 +15,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from db import clock
-from db.tables import AuditHead
+from db import clock, tenancy
+from db.chains import AuditHead
+from db.proof import Signed, Verdict
 
-_PURPOSE = "cxr-batch audit head"
+_ENDS = "cxr-batch audit head"
+_PRUNED = "cxr-batch audit pruned"
+_SYSTEM = "_system"
 
 
 class HeadUnusable(Exception):
@@ -27,8 +30,9 @@ class HeadUnusable(Exception):
 
 @dataclass(frozen=True)
 class Head:
-    """Row `seq` was the last and had this hash; `key` is the public half of what signed that, in hexadecimal."""
+    """Row `seq` of the tenant's chain had this hash; `key` is the public half of what signed that, in hexadecimal."""
 
+    tenant: str
     seq: int
     hash: str
     at: str
@@ -46,50 +50,62 @@ class Head:
     def line(self) -> str:
         return json.dumps(asdict(self))
 
-    def check(self, trusted: str) -> None:
-        """Raise HeadUnusable unless the trusted key signed exactly this."""
+    def check(self, trusted: str, *, purpose: str = _ENDS) -> None:
+        """Raise HeadUnusable unless the trusted key signed exactly this, and for this purpose."""
         try:
             key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(trusted))
-            key.verify(bytes.fromhex(self.signature), _message(self.seq, self.hash, self.at))
+            key.verify(bytes.fromhex(self.signature), _message(purpose, self.tenant, self.seq, self.hash, self.at))
         except (InvalidSignature, ValueError, TypeError) as error:
-            raise HeadUnusable(f"the head of row {self.seq} is not signed by the key that is trusted") from error
+            raise HeadUnusable(
+                f"the head of row {self.seq} of {self.tenant} is not signed by the key that is trusted"
+            ) from error
 
 
 class Heads:
     """A directory with an Ed25519 key that its owner alone can read, made at its first use, and what it signed."""
 
     def __init__(self, directory: Path) -> None:
+        self._directory = directory
         self._key = directory / "signing.key"
-        self._file = directory / "heads.ndjson"
 
     @property
     def public(self) -> str | None:
         """The key to trust, None where there is none yet."""
         return _public(self._signing_key()) if self._key.exists() else None
 
-    def sign(self, session: Session) -> Head:
-        """Sign where the chain ends now, and keep that unless the last one kept says the same."""
-        key = self._signing_key()
-        end = session.scalars(select(AuditHead)).one()
+    def sign(self, session: Session) -> list[Head]:
+        """Sign where each chain ends now, and keep what the last one kept of it does not say."""
         at = clock.read(session).isoformat(timespec="milliseconds")
-        signature = key.sign(_message(end.seq, end.hash, at)).hex()
-        head = Head(end.seq, end.hash, at, _public(key), signature)
-        self._keep(head)
-        return head
+        ends = session.scalars(select(AuditHead).order_by(AuditHead.tenant))
+        heads = [self._signed(_ENDS, end.tenant, end.seq, end.hash, at) for end in ends]
+        for head in heads:
+            self._keep(head)
+        return heads
+
+    def checkpoint(self, tenant: str, seq: int, digest: str, at: str) -> Head:
+        """Sign that the rows up to this one may be gone; the end of a chain passes for no such thing."""
+        return self._signed(_PRUNED, tenant, seq, digest, at)
 
     def kept(self) -> Iterator[Head]:
         """Yield every head that was kept, checked against the directory's own key. Raises HeadUnusable."""
-        if self.public and self._file.exists():
-            yield from read(self._file, self.public)
+        if self.public:
+            for file in sorted(self._directory.glob("*.ndjson")):
+                yield from read(file, self.public)
+
+    def _signed(self, purpose: str, tenant: str, seq: int, digest: str, at: str) -> Head:
+        key = self._signing_key()
+        signature = key.sign(_message(purpose, tenant, seq, digest, at)).hex()
+        return Head(tenant, seq, digest, at, _public(key), signature)
 
     def _signing_key(self) -> Ed25519PrivateKey:
         if not self._key.exists():
-            self._key.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             _make(self._key)
         return Ed25519PrivateKey.from_private_bytes(self._key.read_bytes())
 
     def _keep(self, head: Head) -> None:
-        with self._file.open("a+b") as file:
+        name = _SYSTEM if head.tenant == tenancy.SYSTEM else head.tenant  # no tenant's name begins so
+        with (self._directory / f"{name}.ndjson").open("a+b") as file:
             file.seek(0)
             whole, ended, torn = file.read().rpartition(b"\n")
             if torn:
@@ -110,9 +126,15 @@ def read(file: Path, trusted: str) -> Iterator[Head]:
             yield head
 
 
-def hashes(heads: Iterable[Head]) -> Mapping[int, str]:
+def hashes(heads: Iterable[Head]) -> Signed:
     """What each signed row hashed to."""
-    return {head.seq: head.hash for head in heads}
+    return {(head.tenant, head.seq): head.hash for head in heads}
+
+
+def vouch(verdict: Verdict, trusted: str | None) -> None:
+    """Raise HeadUnusable unless the trusted key signed every checkpoint that stands for rows that are gone."""
+    for told in verdict.pruned:
+        Head.read(json.dumps(told)).check(trusted or "", purpose=_PRUNED)
 
 
 def _make(path: Path) -> None:
@@ -132,5 +154,5 @@ def _public(key: Ed25519PrivateKey) -> str:
     return key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw).hex()
 
 
-def _message(seq: int, digest: str, at: str) -> bytes:
-    return json.dumps([_PURPOSE, seq, digest, at]).encode()
+def _message(purpose: str, tenant: str, seq: int, digest: str, at: str) -> bytes:
+    return json.dumps([purpose, tenant, seq, digest, at]).encode()

@@ -108,7 +108,7 @@ def create(
     )
     session.flush()
     detail = {"tenant": tenant, "scopes": sorted(scopes), "days": days}
-    audit.append(session, actor, [audit.Entry("key.created", f"key:{key_id}", None, detail)])
+    audit.append(session, actor, [audit.Entry("key.created", f"key:{key_id}", None, detail, tenant)])
     return f"cxr_{key_id}_{secret}"
 
 
@@ -157,7 +157,9 @@ def revoke(session: Session, key_id: str, *, actor: str) -> None:
         raise KeyUnknown(key_id)
     if key.revoked_at is None:
         key.revoked_at = clock.read(session)
-        audit.append(session, actor, [audit.Entry("key.revoked", f"key:{key_id}", None, {"tenant": key.tenant})])
+        audit.append(
+            session, actor, [audit.Entry("key.revoked", f"key:{key_id}", None, {"tenant": key.tenant}, key.tenant)]
+        )
 
 
 def every(session: Session) -> Sequence[ApiKey]:

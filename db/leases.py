@@ -32,6 +32,10 @@ def sweep(session: Session, *, worker: str) -> int:
         session, ImageState.LEASED, ImageState.QUEUED, and_(over, Image.alone), strikes=Image.strikes + 1
     )
     suspects = states.move(session, ImageState.LEASED, ImageState.QUEUED, and_(over, ~Image.alone), alone=True)
+    back = [*again, *suspects]
+    audit.hold_of(
+        session, {row.batch_id for row in [*fatal, *back]}
+    )  # all at once, since two orders would be a deadlock
     if fatal:
         entries = [
             audit.Entry(
@@ -41,8 +45,8 @@ def sweep(session: Session, *, worker: str) -> int:
         ]
         audit.append(session, worker, entries)
         states.close_finished(session, worker, {row.batch_id for row in fatal})
-    ending.stop_again(session, worker, {row.batch_id for row in [*again, *suspects]})
-    return len(fatal) + len(again) + len(suspects)
+    ending.stop_again(session, worker, {row.batch_id for row in back})
+    return len(fatal) + len(back)
 
 
 def next_end(session: Session) -> float | None:

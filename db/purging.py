@@ -39,7 +39,7 @@ def remove(database: Database, blobs: Blobs, batch_id: str) -> int:
         candidates = [sha256 for sha256 in session.scalars(_unneeded(batch_id)) if blobs.path(sha256).exists()]
     for start in range(0, len(candidates), _TOGETHER):
         with database.write() as session:
-            audit.hold(session)
+            audit.hold_every(session)
             some = Image.sha256.in_(candidates[start : start + _TOGETHER])
             removed += blobs.remove(session.scalars(_unneeded(batch_id).where(some)).all())
     return removed

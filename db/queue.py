@@ -143,7 +143,7 @@ def finish(
     entries = [_failed(failure) for failure in failures]
     if findings:
         at = clock.read(session)
-        rows = [_result(finding, worker, at) for finding in findings]
+        rows = [row_of(finding, worker, at) for finding in findings]
         tables.insert_rows(session, Result, rows)
         entries += [_classified(finding, row) for finding, row in zip(findings, rows, strict=True)]
     audit.append(session, worker, entries)
@@ -196,7 +196,8 @@ def _held(claim: Claim) -> ColumnElement[bool]:
     return and_(Image.lease_token == claim.token, Image.id.between(min(ids), max(ids)))  # the range is the index
 
 
-def _result(finding: Finding, worker: str, at: datetime) -> dict[str, object]:
+def row_of(finding: Finding, worker: str, at: datetime) -> dict[str, object]:
+    """The finding as a row of the results."""
     return {
         "id": ids.new("result"),
         "tenant": finding.image.tenant,
@@ -222,10 +223,14 @@ def _result(finding: Finding, worker: str, at: datetime) -> dict[str, object]:
 
 
 def _classified(finding: Finding, row: dict[str, object]) -> audit.Entry:
-    kept = ("image_sha256", "model_version", "weights_sha256", "preprocessing", "probability", "threshold", "label")
-    detail = {"result": row["id"], "reasons": row["reasons"], "gate": row["gate"]} | {name: row[name] for name in kept}
-    detail |= _begun(finding.image)
+    detail = told_of(row) | _begun(finding.image)
     return audit.Entry("image.classified", f"image:{finding.image.id}", finding.image.batch_id, detail)
+
+
+def told_of(row: dict[str, object]) -> dict[str, object]:
+    """What the audit says of a new result."""
+    kept = ("image_sha256", "model_version", "weights_sha256", "preprocessing", "probability", "threshold", "label")
+    return {"result": row["id"], "reasons": row["reasons"], "gate": row["gate"]} | {name: row[name] for name in kept}
 
 
 def _failed(failure: Failure) -> audit.Entry:

@@ -4,18 +4,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Select, select
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, Select, exists, select
+from sqlalchemy.orm import Session, aliased
 
 from db.tables import Image, Label, Result
+
+_Later = aliased(Result)
 
 
 @dataclass(frozen=True)
 class Found:
-    """One result with the image that it is of."""
+    """One result with the image that it is of; where `amended_by` another, that one stands in its place."""
 
     result: Result
     image: Image
+    amended_by: str | None
 
 
 @dataclass(frozen=True)
@@ -51,5 +54,14 @@ def newest(session: Session, search: Search, *, limit: int, after: str | None = 
     return [Found(*row) for row in session.execute(wanted)]
 
 
-def _joined() -> Select[Result, Image]:
-    return select(Result, Image).join(Image, Image.id == Result.image_id)
+def is_current() -> ColumnElement[bool]:
+    """Nothing amends it."""
+    return ~exists().where(_Later.amends == Result.id)
+
+
+def _joined() -> Select[Result, Image, str | None]:
+    return (
+        select(Result, Image, _Later.id)
+        .join(Image, Image.id == Result.image_id)
+        .outerjoin(_Later, _Later.amends == Result.id)
+    )

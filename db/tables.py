@@ -129,6 +129,7 @@ class Batch(Owned, Table):
     finished_at: Mapped[datetime | None] = mapped_column(Moment)
     expires_at: Mapped[datetime | None] = mapped_column(Moment)
     purged_at: Mapped[datetime | None] = mapped_column(Moment)
+    results_purged_at: Mapped[datetime | None] = mapped_column(Moment)
     __table_args__ = (
         UniqueConstraint("tenant", "id"),
         _one_of("lane", Lane),
@@ -180,7 +181,10 @@ class Image(Owned, Table):
 
 
 class Result(Owned, Table):
-    """What one model version said of one image: enough to compute it again and get the same number."""
+    """What one model version said of one image: enough to compute it again and get the same number.
+
+    One that `amends` another stands in its place from then on; the other stays as it was. Each is amended once at most.
+    """
 
     __tablename__ = "results"
     id: Mapped[str] = mapped_column(Text, primary_key=True)
@@ -202,6 +206,7 @@ class Result(Owned, Table):
     decode_ms: Mapped[float] = mapped_column(Float)
     predict_ms: Mapped[float] = mapped_column(Float)
     created_at: Mapped[datetime] = mapped_column(Moment)
+    amends: Mapped[str | None] = mapped_column(ForeignKey("results.id"), default=None)
     __table_args__ = (
         of_its_batch(),
         UniqueConstraint("image_id", "model_version"),
@@ -212,42 +217,8 @@ class Result(Owned, Table):
         CheckConstraint("(probability IS NULL) = (raw_probability IS NULL)", name="probability_was_raw"),
         Index("ix_results_batch_id", "batch_id"),
         Index("ix_results_model_version", "model_version", "id"),
+        Index("ix_results_amends", "amends", unique=True, **_only("amends IS NOT NULL")),
     )
-
-
-class AuditRow(Table):
-    """Append-only; each row's hash covers the one before it. Triggers refuse UPDATE and DELETE.
-
-    `origin` is the address that a request came from, None where a worker acted.
-    """
-
-    __tablename__ = "audit"
-    seq: Mapped[int] = mapped_column(Identity, primary_key=True, autoincrement=False)
-    at: Mapped[str] = mapped_column(Text)
-    actor: Mapped[str] = mapped_column(Text)
-    origin: Mapped[str | None] = mapped_column(Text)
-    action: Mapped[str] = mapped_column(Text)
-    subject: Mapped[str] = mapped_column(Text)
-    batch_id: Mapped[str | None] = mapped_column(Text)
-    detail: Mapped[str] = mapped_column(Text)
-    previous_hash: Mapped[str] = mapped_column(Text)
-    hash: Mapped[str] = mapped_column(Text)
-    __table_args__ = (
-        UniqueConstraint("hash"),
-        Index("ix_audit_batch_id", "batch_id"),
-        # A search shows results of many batches, so no batch leads to its row.
-        Index("ix_audit_searches", "seq", **_only("action = 'results.searched'")),
-    )
-
-
-class AuditHead(Table):
-    """The one row that says where the chain ends; holding it makes writers of the chain take turns."""
-
-    __tablename__ = "audit_head"
-    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
-    seq: Mapped[int] = mapped_column(Identity)
-    hash: Mapped[str] = mapped_column(Text)
-    __table_args__ = (CheckConstraint("id = 1", name="single_row"),)
 
 
 def insert_rows(session: Session, table: type[Table], rows: Sequence[Mapping[str, Any]]) -> None:

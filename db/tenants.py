@@ -34,6 +34,7 @@ def add(session: Session, name: str, *, actor: str) -> None:
     if exists(session, name):
         raise TenantUnusable(f"there is a tenant {name} already")
     session.execute(insert(Tenant).values(id=name, created_at=now()))
+    audit.begin(session, name)
     audit.append(session, actor, [audit.Entry("tenant.created", name, None, {})])
 
 

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
+from db.chains import AuditRow
 from db.results import Found
-from db.tables import AuditRow
 
 SEARCHED = "results.searched"
 _TOGETHER = 500
@@ -19,6 +19,7 @@ _TOGETHER = 500
 class Search:
     """What is looked for; None is everything. `since` is included, `until` not."""
 
+    tenant: str | None = None
     actor: str | None = None
     action: str | None = None
     subject: str | None = None
@@ -29,16 +30,23 @@ class Search:
 
 
 def rows(session: Session, search: Search, *, after: int = 0, limit: int | None = None) -> Iterator[AuditRow]:
-    """Yield what matches, oldest first and flat in memory; `after` is the `seq` of the last one already seen."""
+    """Yield what matches, oldest first in each chain and flat in memory; of one chain, `after` is the `seq` of the last one already seen."""
     wanted = [AuditRow.seq > after]
-    for column in (AuditRow.actor, AuditRow.action, AuditRow.subject, AuditRow.batch_id, AuditRow.origin):
+    for column in (
+        AuditRow.tenant,
+        AuditRow.actor,
+        AuditRow.action,
+        AuditRow.subject,
+        AuditRow.batch_id,
+        AuditRow.origin,
+    ):
         value = getattr(search, column.key)
         wanted += [] if value is None else [column == value]
     if search.since is not None:
         wanted.append(AuditRow.at >= _written(search.since))
     if search.until is not None:
         wanted.append(AuditRow.at < _written(search.until))
-    found = select(AuditRow).where(*wanted).order_by(AuditRow.seq).limit(limit)
+    found = select(AuditRow).where(*wanted).order_by(AuditRow.tenant, AuditRow.seq).limit(limit)
     yield from session.scalars(found.execution_options(yield_per=_TOGETHER))
 
 

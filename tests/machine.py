@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, precondition, rule
 from sqlalchemy import event, func, select, text, update
 
-from db import audit, batches, drafts, ending, leases, purging, queue, tenancy
+from db import batches, drafts, ending, leases, proof, purging, queue, tenancy
 from db.batches import Item
 from db.blobs import Blobs
 from db.clock import now
@@ -77,7 +77,7 @@ class Queue(RuleBasedStateMachine):
     def teardown(self) -> None:
         if hasattr(self, "database"):
             with self.database.read() as session:
-                assert audit.verify(session).problem is None
+                assert proof.verify(session).problem is None
             self.database.close()
 
     @rule(target=names, count=st.integers(1, 5), lane=st.sampled_from(Lane))

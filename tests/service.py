@@ -12,7 +12,7 @@ import httpx
 
 import operator_key
 import up
-from db import audit, batches, registry
+from db import batches, proof, registry
 from db.batches import Line, Progress
 from db.database import Database
 from db.tables import BatchState
@@ -91,6 +91,6 @@ class Service:
         with self.database.read() as session:
             return list(batches.lines(session, batch_id))
 
-    def audit(self) -> audit.Verdict:
+    def audit(self) -> proof.Verdict:
         with self.database.read() as session:
-            return audit.verify(session)
+            return proof.verify(session)

@@ -4,14 +4,10 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from db import audit
+from db import audit, proof
 from db.audit import Entry
 from db.database import Database
-
-_LIFT = {
-    "sqlite": ["DROP TRIGGER audit_refuses_UPDATE", "DROP TRIGGER audit_refuses_DELETE"],
-    "postgresql": ["DROP TRIGGER audit_refuses_change ON audit"],
-}
+from tests.chains import lift
 
 
 @pytest.fixture
@@ -24,19 +20,20 @@ def chain(database: Database) -> Database:
 
 def problem(database: Database) -> str | None:
     with database.read() as session:
-        return audit.verify(session).problem
+        return proof.verify(session).problem
 
 
 def tamper(database: Database, *statements: str) -> None:
     """What someone with the database's own password could do."""
     with database.write() as session:
-        for statement in (*_LIFT[database.engine.dialect.name], *statements):
+        lift(session)
+        for statement in statements:
             session.execute(text(statement))
 
 
 def test_an_untouched_chain_holds(chain: Database) -> None:
     with chain.read() as session:
-        assert audit.verify(session) == audit.Verdict(10, None)
+        assert proof.verify(session) == proof.Verdict(10, None)
 
 
 @pytest.mark.parametrize("statement", ["UPDATE audit SET actor = 'x'", "DELETE FROM audit"])
@@ -49,17 +46,17 @@ def test_the_database_refuses_changes(chain: Database, statement: str) -> None:
 @pytest.mark.parametrize("column", ["at", "actor", "action", "subject", "detail", "previous_hash", "hash"])
 def test_an_edit_of_any_column_is_found(chain: Database, column: str) -> None:
     tamper(chain, f"UPDATE audit SET {column} = {column} || 'x' WHERE seq = 4")
-    assert problem(chain) == "row 4 was changed"
+    assert problem(chain) == "*: row 4 was changed"
 
 
 def test_a_deleted_row_is_found(chain: Database) -> None:
     tamper(chain, "DELETE FROM audit WHERE seq = 4")
-    assert problem(chain) == "row 4 is missing"
+    assert problem(chain) == "*: row 4 is missing"
 
 
 def test_a_truncated_chain_is_found(chain: Database) -> None:
     tamper(chain, "DELETE FROM audit WHERE seq > 7")
-    assert problem(chain) == "the head names row 10, the chain ends at 7"
+    assert problem(chain) == "*: the head names row 10, the chain ends at 7"
 
 
 def test_swapped_rows_are_found(chain: Database) -> None:
@@ -69,7 +66,7 @@ def test_swapped_rows_are_found(chain: Database) -> None:
         "UPDATE audit SET seq = 3 WHERE seq = 4",
         "UPDATE audit SET seq = 4 WHERE seq = 100",
     )
-    assert problem(chain) == "row 3 was changed"
+    assert problem(chain) == "*: row 3 was changed"
 
 
 def test_a_failed_transaction_leaves_no_gap(chain: Database) -> None:

@@ -75,6 +75,8 @@ def test_files_are_submitted_and_the_page_moves_to_the_end(service: Service, pag
 
 def test_the_start_page_lists_the_batches(service: Service, page: Page, radiograph: Radiograph) -> None:
     batch_id = service.submit({"a.png": radiograph(1)})
+    files = {"images": ("a.png", radiograph(2))}
+    assert service.http.post("/v1/batches", files=files, params={"synthetic": True}).status_code == 202
     page.goto(service.instance.url)
     row = page.locator("tbody tr", has_text=batch_id.removeprefix("batch_"))
     expect(row).to_contain_text("all classified", timeout=PATIENCE_MS)

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import select
 
 import cxr
-from db.tables import AuditRow
+from db.chains import AuditRow
 from settings import Settings
 from tests import teaching
 from tests.service import Service, free_port, until

@@ -8,13 +8,14 @@ from tempfile import TemporaryDirectory
 import pytest
 from sqlalchemy import select, text, update
 
-from db import audit, batches, clock, ending, leases, migrate, purging, queue, registry, tables, tenancy
+from db import batches, clock, ending, leases, migrate, proof, purging, queue, registry, tables, tenancy
 from db.batches import Item
 from db.blobs import Blobs
+from db.chains import AuditRow
 from db.clock import now
 from db.database import Database
 from db.queue import Failure
-from db.tables import AuditRow, Batch, BatchState, Image, ImageState, Lane, Outcome, Result
+from db.tables import Batch, BatchState, Image, ImageState, Lane, Outcome, Result
 from tests.postgres import Postgres
 from tests.service import CARD
 from tests.test_queue import claim, expire, finding, finish, progress, submit, taken
@@ -49,7 +50,7 @@ def overdue(database: Database, batch_id: str) -> int:
 
 def actions(database: Database, batch_id: str) -> list[str]:
     with database.read() as session:
-        assert audit.verify(session).problem is None
+        assert proof.verify(session).problem is None
         return list(
             session.scalars(select(AuditRow.action).where(AuditRow.batch_id == batch_id).order_by(AuditRow.seq))
         )
@@ -114,7 +115,7 @@ def test_a_batch_can_be_cancelled_while_its_results_are_being_stored(postgresql:
         batch_id = submit(database, 1)
         held = taken(database)
         with database.write() as session:
-            tables.insert_rows(session, Result, [queue._result(finding(held.images[0]), "w1", clock.read(session))])
+            tables.insert_rows(session, Result, [queue.row_of(finding(held.images[0]), "w1", clock.read(session))])
             with database.write() as other:
                 other.execute(text("SET LOCAL lock_timeout = '3s'"))
                 assert batches.find(other, batch_id)

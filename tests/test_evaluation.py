@@ -85,7 +85,7 @@ def test_one_class_alone_has_rates_but_no_auroc(radiographs: data.Radiographs, f
     assert (found.auroc, found.specificity, found.ppv) == (None, None, None)
     assert found.sensitivity is not None
     drawn = report.drawn(found, np.full(6, 0.5), some.positive)
-    assert drawn.keys() == {"calibration", "confusion", "auroc_by_group"}
+    assert drawn.keys() == {"calibration", "confusion"}
 
 
 def test_the_report_is_one_page_that_fetches_nothing(finished: runs.Run) -> None:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from sqlalchemy import select
 
-from db.tables import AuditRow, ImageState, Label, Result
+from db.chains import AuditRow
+from db.tables import ImageState, Label, Result
 from tests.dicoms import radiograph as dicom_radiograph
 from tests.dicoms import written
 from tests.pictures import saved

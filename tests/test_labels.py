@@ -7,11 +7,12 @@ import pytest
 from sqlalchemy import delete, select, update
 from sqlalchemy.exc import DBAPIError
 
-from db import audit, batches, labels, tenancy
+from db import batches, labels, proof, tenancy
 from db.batches import Item
+from db.chains import AuditRow
 from db.database import Database
 from db.labels import Given, GroundTruth, Source, Truth
-from db.tables import AuditRow, Image, Lane
+from db.tables import Image, Lane
 from tests.uploading import Api, Radiograph
 
 SHA = "a" * 64
@@ -95,7 +96,7 @@ def test_the_audit_has_each_label_without_the_study_and_the_patient(database: Da
         assert (row.actor, row.subject) == ("test", "label:1")
         assert "A-4" not in row.detail
         assert "P-9" not in row.detail
-        assert audit.verify(session).problem is None
+        assert proof.verify(session).problem is None
 
 
 # Over HTTP

@@ -9,8 +9,9 @@ from sqlalchemy import event, select, text
 from sqlalchemy.exc import OperationalError
 
 from db import queue
+from db.chains import AuditRow
 from db.identifiers import Identifiers
-from db.tables import AuditRow, Lane
+from db.tables import Lane
 from tests.test_queue import finding
 from tests.uploading import Api, Radiograph
 

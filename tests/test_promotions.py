@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from db import audit, batches, promotions, registry, tenancy
+from db import batches, promotions, proof, registry, tenancy
 from db.batches import Item
 from db.blobs import Blobs
+from db.chains import AuditRow
 from db.database import Database
 from db.promotions import Finding, Promotion
-from db.tables import AuditRow, Lane
+from db.tables import Lane
 from tests.service import CARD
 from tests.uploading import Api
 
@@ -137,7 +138,7 @@ def test_who_and_why_stand_in_the_audit(database: Database, blobs: Blobs) -> Non
     with database.read() as session:
         rows = session.scalars(select(AuditRow).where(AuditRow.action.like("model.%")).order_by(AuditRow.seq))
         told = {row.action: json.loads(row.detail) for row in rows}
-        assert audit.verify(session).problem is None
+        assert proof.verify(session).problem is None
     assert {"model.judged", "model.promotion_asked", "model.appointed", "model.rolled_back"} <= set(told)
     for action in ("model.promotion_asked", "model.rolled_back"):
         assert {name: told[action][name] for name in BY} == BY

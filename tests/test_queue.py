@@ -11,13 +11,14 @@ import pytest
 from sqlalchemy import event, func, select, update
 from sqlalchemy.exc import IntegrityError
 
-from db import audit, batches, ending, leases, migrate, queue, tenancy
+from db import audit, batches, ending, leases, migrate, proof, queue, tenancy
 from db.batches import Item
+from db.chains import AuditRow
 from db.clock import now
 from db.database import Database
 from db.identifiers import Identifiers
 from db.queue import Claim, Failure, Fenced, Finding
-from db.tables import AuditRow, BatchState, Image, ImageState, Label, Lane, Outcome, Result
+from db.tables import BatchState, Image, ImageState, Label, Lane, Outcome, Result
 
 pytestmark = pytest.mark.usefixtures("champion")
 
@@ -227,7 +228,7 @@ def test_every_submission_and_terminal_state_stands_in_the_audit(database: Datab
     held = taken(database)
     finish(database, held, [Failure(held.images[0], ImageState.REJECTED, "truncated")])
     with database.read() as session:
-        assert audit.verify(session).problem is None
+        assert proof.verify(session).problem is None
         rows = session.execute(select(AuditRow.action).where(AuditRow.batch_id == batch_id).order_by(AuditRow.seq))
         actions = list(rows.scalars())
     assert actions[0] == "batch.submitted"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from db import audit, heartbeats, registry, slots
+from db import heartbeats, proof, registry, slots
 from db.blobs import Blobs
 from db.database import Database
 from tests.service import CARD
@@ -19,7 +19,7 @@ def test_a_version_is_registered_once_and_audited(database: Database, blobs: Blo
             model = registry.register(session, blobs, CARD, weights, actor="test")
         assert blobs.read(model.weights_sha256) == b"weights"
     with database.read() as session:
-        assert audit.verify(session) == audit.Verdict(1, None)
+        assert proof.verify(session) == proof.Verdict(1, None)
 
 
 def test_an_alias_moves(database: Database, blobs: Blobs) -> None:
@@ -30,7 +30,7 @@ def test_an_alias_moves(database: Database, blobs: Blobs) -> None:
             registry.appoint(session, registry.CHAMPION, version, actor="test")
     with database.read() as session:
         assert registry.champion(session).version == "b"
-        assert audit.verify(session).rows == 4
+        assert proof.verify(session).rows == 4
 
 
 def test_a_worker_lives_until_it_leaves(database: Database) -> None:

@@ -12,11 +12,12 @@ from sqlalchemy import select, update
 from db import batches, labels, retraining, tenancy
 from db.batches import Item
 from db.blobs import Blobs
+from db.chains import AuditRow
 from db.clock import now
 from db.database import Database
 from db.labels import Truth
 from db.retraining import LeaseLost, RetrainingRun, RunFinished, RunState, RunUnfinished
-from db.tables import AuditRow, Batch, Lane
+from db.tables import Batch, Lane
 from tests.labelled import classified, label, picture
 from tests.uploading import Api
 from training import fit, harvest

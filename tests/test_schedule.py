@@ -1,20 +1,25 @@
 """What runs by the clock: each task does its work once for each slot, and says aloud what does not hold."""
 
 import logging
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from celery import Celery
-from sqlalchemy import delete
+from sqlalchemy import delete, select
 
-from db import audit
+from db import audit, clock
 from db.audit import Entry
 from db.blobs import Blobs
+from db.chains import AuditRow
 from db.database import Database
 from db.heads import Heads
+from db.retention import Keep
 from db.slots import Slot
-from tests.test_heads import add, cut
+from db.tenancy import SYSTEM
+from tests.test_heads import add, cut, kept
 from worker import schedule
+from worker.schedule import Clockwork
 
 
 @pytest.fixture
@@ -25,7 +30,7 @@ def heads(tmp_path: Path) -> Heads:
 @pytest.fixture
 def app(database: Database, blobs: Blobs, heads: Heads) -> Celery:
     app = Celery("test", broker="memory://")
-    schedule.register(app, database, blobs, heads)
+    schedule.register(app, Clockwork(database, blobs, heads, Keep(audit=1)))
     return app
 
 
@@ -44,10 +49,10 @@ def test_the_head_is_signed_by_the_clock(app: Celery, database: Database, heads:
     add(database)
     app.tasks[schedule.SIGN_AUDIT]()
     app.tasks[schedule.SIGN_AUDIT]()
-    assert [head.seq for head in heads.kept()] == [3]
+    assert kept(heads) == [3]
     add(database)
     due(app, database, schedule.SIGN_AUDIT)
-    assert [head.seq for head in heads.kept()] == [3, 6]
+    assert kept(heads) == [3, 6]
 
 
 def test_a_night_that_finds_a_cut_chain_says_so_aloud(
@@ -57,10 +62,24 @@ def test_a_night_that_finds_a_cut_chain_says_so_aloud(
     due(app, database, schedule.SIGN_AUDIT)
     with caplog.at_level(logging.INFO):
         due(app, database, schedule.VERIFY_AUDIT)
-    assert "the audit holds: 3 rows, 1 signed heads" in caplog.text
+    assert "the audit holds: 3 rows, 2 signed heads" in caplog.text
     cut(database, 2)
     with database.write() as session:
         audit.append(session, "nobody", [Entry("thing.done", "thing", None, {})])
     due(app, database, schedule.VERIFY_AUDIT)
     loud = [record.getMessage() for record in caplog.records if record.levelno == logging.CRITICAL]
-    assert loud == ["the audit does not hold: row 3 is not the one that was signed"]
+    assert loud == ["the audit does not hold: *: row 3 is not the one that was signed"]
+
+
+def test_what_was_kept_long_enough_is_retired_by_the_clock(
+    app: Celery, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as earlier:
+        read = clock.read
+        earlier.setattr(clock, "read", lambda session: read(session) - timedelta(days=3))
+        add(database, 4)
+    add(database, 2)
+    due(app, database, schedule.RETIRE)
+    with database.read() as session:
+        assert list(session.scalars(select(AuditRow.seq).where(AuditRow.tenant == SYSTEM))) == [5, 6, 7]
+    due(app, database, schedule.VERIFY_AUDIT)

@@ -17,8 +17,9 @@ from PIL import Image
 from sqlalchemy import select
 
 import cxr
+from db.chains import AuditRow
 from db.heartbeats import Worker
-from db.tables import AuditRow, ImageState, Outcome, Result
+from db.tables import ImageState, Outcome, Result
 from settings import Settings
 from tests.pictures import saved
 from tests.service import Service, free_port, until, zipped

@@ -1,7 +1,7 @@
 """Ten thousand random edits, deletions, swaps and truncations of the audit, and each of them is found."""
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,17 +9,15 @@ from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from db import audit, migrate
+from db import audit, migrate, proof
 from db.audit import Entry
+from db.chains import AuditRow
 from db.database import Database
-from db.tables import AuditRow
+from db.tenancy import SYSTEM
+from tests.chains import lift
 
 _ROWS = 24
 _TIMES = {"sqlite": 10_000, "postgresql": 400}
-_LIFT = {
-    "sqlite": ["DROP TRIGGER audit_refuses_UPDATE", "DROP TRIGGER audit_refuses_DELETE"],
-    "postgresql": ["DROP TRIGGER audit_refuses_change ON audit"],
-}
 _TEXTS = ("at", "actor", "origin", "action", "subject", "batch_id", "detail", "previous_hash", "hash")
 
 Rows = list[dict[str, Any]]
@@ -73,12 +71,20 @@ def swap(dice: random.Random, rows: Rows) -> Rows:
     return sorted(rows, key=lambda row: int(row["seq"]))
 
 
+def give_away(dice: random.Random, rows: Rows) -> Rows:
+    """A row, or all of them from there on, becomes another hospital's."""
+    start = dice.randrange(len(rows))
+    for row in rows[start : dice.choice([start + 1, len(rows)])]:
+        row["tenant"] = "default"
+    return rows
+
+
 def truncate(dice: random.Random, rows: Rows) -> Rows:
     return rows[: dice.randrange(len(rows))]
 
 
 def chained(rows: Rows) -> Rows:
-    previous = audit.GENESIS
+    previous = audit.genesis(SYSTEM)
     for row in rows:
         row["previous_hash"] = previous
         previous = row["hash"] = audit.digest(row)
@@ -93,6 +99,7 @@ ATTACKS: tuple[Attack, ...] = (
     delete_and_close_the_gap,
     delete_and_write_anew,
     swap,
+    give_away,
     truncate,
 )
 
@@ -119,9 +126,12 @@ def put(session: Session, rows: Rows, *, head: bool) -> None:
     if rows:
         values = ", ".join(f":{name}" for name in names)
         session.execute(text(f"INSERT INTO audit ({', '.join(names)}) VALUES ({values})"), rows)
+    mine = [row for row in rows if row["tenant"] == SYSTEM]
     if head:
-        seq, digest = (rows[-1]["seq"], rows[-1]["hash"]) if rows else (0, audit.GENESIS)
-        session.execute(text("UPDATE audit_head SET seq = :seq, hash = :hash"), {"seq": seq, "hash": digest})
+        seq, digest = (mine[-1]["seq"], mine[-1]["hash"]) if mine else (0, audit.genesis(SYSTEM))
+        session.execute(
+            text("UPDATE audit_heads SET seq = :seq, hash = :hash WHERE tenant = '*'"), {"seq": seq, "hash": digest}
+        )
 
 
 @pytest.mark.timeout(1200)
@@ -130,10 +140,9 @@ def test_every_tampering_is_found(chain: Database) -> None:
     dialect = chain.engine.dialect.name
     dice = random.Random(20261123)
     with chain.write() as session:
-        for statement in _LIFT[dialect]:
-            session.execute(text(statement))
+        lift(session)
         original = rows_of(session)
-    signed: Mapping[int, str] = {original[-1]["seq"]: original[-1]["hash"]}
+    signed = {(SYSTEM, original[-1]["seq"]): original[-1]["hash"]}
     found = found_by_the_signature_alone = 0
     while found < _TIMES[dialect]:
         attack, head = dice.choice(ATTACKS), dice.random() < 0.5
@@ -144,18 +153,18 @@ def test_every_tampering_is_found(chain: Database) -> None:
                 put(session, tampered, head=head)
             except IntegrityError:
                 continue  # the table itself refuses two rows of one hash
-            assert audit.verify(session, signed).problem is not None, f"after {found}: {attack.__name__}, head {head}"
-            found_by_the_signature_alone += audit.verify(session).problem is None
+            assert proof.verify(session, signed).problem is not None, f"after {found}: {attack.__name__}, head {head}"
+            found_by_the_signature_alone += proof.verify(session).problem is None
         found += 1
     assert found_by_the_signature_alone > _TIMES[dialect] / 20, "these are what the signed head is for"
     with chain.read() as session:
-        assert audit.verify(session, signed).problem is None, "and the chain as it was still holds"
+        assert proof.verify(session, signed).problem is None, "and the chain as it was still holds"
 
 
 def test_a_chain_that_nobody_touched_holds(chain: Database) -> None:
     with chain.read() as session:
         rows = rows_of(session)
-        assert audit.verify(session, {rows[-1]["seq"]: rows[-1]["hash"], 5: rows[4]["hash"]}).problem is None
+        assert proof.verify(session, {(SYSTEM, row["seq"]): row["hash"] for row in rows[::5]}).problem is None
 
 
 def test_postgresql_refuses_to_truncate_the_audit(database: Database) -> None:

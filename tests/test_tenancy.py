@@ -13,11 +13,11 @@ from db.blobs import Blobs
 from db.database import Database
 from db.results import Search
 from db.tables import Batch, Image, Lane, Result, Table
-from db.tenancy import Owned
+from db.tenancy import Belonging
 from tests.test_queue import finding
 
 BEFORE = "0011"
-OWNED = {str(one.local_table) for one in Table.registry.mappers if issubclass(one.class_, Owned)}
+OWNED = {str(one.local_table) for one in Table.registry.mappers if issubclass(one.class_, Belonging)}
 
 
 @pytest.fixture

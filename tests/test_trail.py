@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from fhir.resources.R4B.auditevent import AuditEvent
+from sqlalchemy import select
 
 import cxr
-from db import audit, queue
+from db import audit, proof, queue
 from db.audit import Entry
+from db.chains import AuditRow
 from db.database import Database
-from db.tables import AuditRow, Lane
+from db.tables import Lane
 from tests.test_queue import finding
 from tests.uploading import Api, Radiograph
 
@@ -122,13 +124,18 @@ def exported(api: Api, *words: str) -> list[dict[str, Any]]:
 
 def test_an_export_is_the_whole_chain_and_leaves_a_row_of_its_own(classified: Api) -> None:
     rows = exported(classified)
-    assert [row["seq"] for row in rows] == list(range(1, len(rows) + 1))
+    chains = {row["tenant"]: [one for one in rows if one["tenant"] == row["tenant"]] for row in rows}
+    assert set(chains) == {"*", "default"}
+    for chain in chains.values():
+        assert [row["seq"] for row in chain] == list(range(1, len(chain) + 1))
     assert all(row["hash"] == audit.digest(row) for row in rows), "whoever has the lines can compute the hashes"
-    assert rows[-1]["action"] == "audit.exported"
-    assert rows[-1]["actor"].startswith("cli:")
-    assert rows[-1]["origin"]
+    own = chains["*"][-1]
+    assert own["action"] == "audit.exported"
+    assert own["actor"].startswith("cli:")
+    assert own["origin"]
+    assert {row["tenant"] for row in exported(classified, "--tenant", "default")} == {"default"}
     with classified.parts.database.read() as session:
-        assert audit.verify(session).problem is None
+        assert proof.verify(session).problem is None
 
 
 def test_an_export_takes_the_same_filters(classified: Api) -> None:
@@ -157,7 +164,7 @@ def test_the_origin_is_part_of_the_hash(database: Database) -> None:
     with database.write() as session, audit.coming_from("10.0.0.1"):
         audit.append(session, "api", [Entry("thing.done", "thing", None, {})])
     with database.read() as session:
-        row = vars(session.get_one(AuditRow, 1))
+        row = vars(session.scalars(select(AuditRow)).one())
     assert row["origin"] == "10.0.0.1"
     assert audit.digest(row) == row["hash"]
     assert audit.digest(row | {"origin": None}) != row["hash"] != audit.digest(row | {"origin": "10.0.0.2"})

@@ -17,10 +17,11 @@ import pytest
 from sqlalchemy import func, select, update
 from standardwebhooks import Webhook as Verifier
 
-from db import audit, batches, ending, tenancy, webhooks
+from db import batches, ending, proof, tenancy, webhooks
+from db.chains import AuditRow
 from db.clock import now
 from db.database import Database
-from db.tables import AuditRow, Batch
+from db.tables import Batch
 from db.webhooks import Delivery, DeliveryState, Due, Event
 from settings import SettingInvalid, Settings
 from tests import receiver
@@ -269,7 +270,7 @@ def test_a_webhook_is_registered_shown_and_removed(inside: Api) -> None:
     assert inside.client.get(address).status_code == 404
     assert inside.client.delete(address).json["code"] == "webhook_unknown"  # type: ignore[index]
     with inside.parts.database.read() as session:
-        assert audit.verify(session).problem is None
+        assert proof.verify(session).problem is None
         actions = set(session.scalars(select(AuditRow.action)))
     assert {"webhook.registered", "webhook.removed"} <= actions
 

@@ -34,7 +34,7 @@ class Bounds:
     smallest_group: int = 10
     golden_difference: float = 0.01
     more_milliseconds: float = 2.0
-    """Of the processor, an image: a fifth of what decoding a hospital's image takes."""
+    """Of the processor, an image."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def _not_worse_calibrated(scored: Scored, asked: Bounds) -> Finding:
 
 def _blind_where_it_should_be(fold: Radiographs, candidate: Score, asked: Bounds) -> Iterator[Finding]:
     probed = {
-        "lungs_blanked": probes.lungs_blanked(fold.greys, fold.masks),
+        "lungs_blanked": probes.lungs_blanked(fold.greys, probes.masks_of(fold)),
         "border_only": probes.border_only(fold.greys),
     }
     for name, greys in probed.items():

@@ -59,7 +59,7 @@ def drawn(evaluation: Evaluation, scores: Numbers, truth: Truth) -> dict[str, Fi
     return (
         ({name: draw(scores, truth, threshold) for name, draw in curves.items()} if both else {})
         | {"calibration": plots.calibration(scores, truth), "confusion": plots.confusion(evaluation.confusion)}
-        | {"auroc_by_group": plots.intervals(rows)}
+        | ({"auroc_by_group": plots.intervals(rows)} if any(value is not None for value, _ in rows.values()) else {})
     )
 
 

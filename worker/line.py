@@ -2,9 +2,8 @@
 
 import contextlib
 import logging
-import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from sqlalchemy.exc import DBAPIError
 
@@ -12,15 +11,16 @@ from db import queue
 from db.blobs import Blobs
 from db.database import Database
 from db.queue import Claim, Claimed, Failure, Fenced, Finding
-from db.tables import ImageState, Lane
+from db.tables import Lane
 from settings import Settings
 from worker.decoders import Decoded, Decoders, DecodersUnusable
 from worker.drift import Inputs
+from worker.examination import examine, failure
 from worker.judge import Judge
 from worker.models import Models
 from worker.pace import Pace
 from worker.predictor import ModelUnusable
-from worker.rejection import CODES, ImageRejected
+from worker.rejection import ImageRejected
 from worker.turns import Turns
 
 log = logging.getLogger(__name__)
@@ -125,14 +125,18 @@ class Line:
         readable: dict[str, list[tuple[Claimed, Decoded]]] = {}
         for image, answer in zip(claim.images, answers, strict=True):
             if isinstance(answer, ImageRejected):
-                failures.append(_failure(image, answer.code))
+                failures.append(failure(image, answer.code))
             else:
                 readable.setdefault(image.model_version, []).append((image, answer))
         findings = []
         if not all(self._models.holds(version) for version in readable):
             self._hold_on(claim)  # loading takes its time
         for version, images in readable.items():
-            found, unanswered = self._predict(version, images)
+            found, unanswered = examine(self._models, self._judge, version, images)
+            numbered = {finding.image.id for finding in found if finding.raw_probability is not None}
+            for image, decoded in images:
+                if image.id in numbered:
+                    self.inputs.add(image.batch_id, decoded.grey)
             findings += found
             failures += unanswered
         return findings, failures
@@ -150,37 +154,6 @@ class Line:
                     weights.read(1)
             except OSError as error:
                 raise StorageAway(f"the directory of the images cannot be read: {error.strerror}") from error
-
-    def _predict(self, version: str, images: Sequence[tuple[Claimed, Decoded]]) -> tuple[list[Finding], list[Failure]]:
-        loaded = self._models.get(version)
-        start = time.perf_counter()
-        predictions = self._judge.judge(version, [decoded for _, decoded in images])
-        each_ms = (time.perf_counter() - start) * 1000 / len(images)
-        findings, failures = [], []
-        for (image, decoded), prediction in zip(images, predictions, strict=True):
-            if prediction.raw is not None and not math.isfinite(prediction.raw):
-                failures.append(_failure(image, "model_output"))
-                continue
-            if prediction.raw is not None:
-                self.inputs.add(image.batch_id, decoded.grey)
-            findings.append(
-                Finding(
-                    image=image,
-                    identifiers=decoded.identifiers,
-                    weights_sha256=loaded.weights_sha256,
-                    preprocessing=loaded.preprocessing,
-                    raw_probability=prediction.raw,
-                    probability=prediction.probability,
-                    threshold=loaded.decision.threshold,
-                    band=loaded.decision.band,
-                    label=prediction.label,
-                    reasons=prediction.reasons,
-                    decode_ms=decoded.milliseconds,
-                    predict_ms=each_ms,
-                    gate=self._judge.gate_version,
-                )
-            )
-        return findings, failures
 
     def _store(self, claim: Claim, findings: list[Finding], failures: list[Failure]) -> int:
         """Store it, trying again while the database is away and the lease may still be ours."""
@@ -211,9 +184,3 @@ class Line:
         """An error that nobody foresaw: one of these images may be the reason."""
         with contextlib.suppress(DBAPIError), self._database.write() as session:
             queue.let_go(session, claim)
-
-
-def _failure(image: Claimed, code: str) -> Failure:
-    state = ImageState.QUARANTINED if CODES[code].quarantined else ImageState.REJECTED
-    log.info("image %d: %s, %s", image.id, state, code)
-    return Failure(image, state, code)

@@ -96,7 +96,13 @@ class Predictor:
             return []
         chunks = [slice(start, start + self._shapes[-1]) for start in range(0, len(greys), self._shapes[-1])]
         parts = [self._padded(greys[chunk], None if maps is None else maps[chunk]) for chunk in chunks]
-        raw = np.concatenate(parts)
+        return self._decided(np.concatenate(parts))
+
+    def decide(self, raw: float) -> Prediction:
+        """What follows from a raw output that was kept."""
+        return self._decided(np.array([raw]))[0]
+
+    def _decided(self, raw: NDArray[np.float64]) -> list[Prediction]:
         return [
             self._decision.prediction(float(value), float(probability))
             for value, probability in zip(raw, self._decision.calibrate(raw), strict=True)

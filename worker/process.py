@@ -20,12 +20,14 @@ from db import heartbeats, migrate, registry
 from db.blobs import Blobs
 from db.database import Database
 from db.heads import Heads
+from db.retention import Keep
 from db.tables import Lane
 from settings import Settings
 from worker import device, explanation, schedule
 from worker.couriers import Couriers
 from worker.decoders import Decoders
 from worker.posts import Posts
+from worker.schedule import Clockwork
 from worker.sweeper import Sweeper
 from worker.tickets import EXPLAIN_QUEUE, SCHEDULE_QUEUE, SUCCESSION, WORK, Tickets, celery_app
 
@@ -50,7 +52,8 @@ def run(settings: Settings) -> None:
     database, blobs = Database(settings.database_url), Blobs(settings.blobs)
     app = celery_app(settings)
     explanation.register(app, database, blobs)
-    schedule.register(app, database, blobs, Heads(settings.audit_heads))
+    keep = Keep(settings.keep_images_days, settings.keep_results_days, settings.keep_audit_days)
+    schedule.register(app, Clockwork(database, blobs, Heads(settings.audit_heads), keep))
     with _decoders(settings) as decoders:
         device_name = device.prepare()
         from worker.line import Line  # noqa: PLC0415 - loads TensorFlow, which the device must precede

@@ -1,15 +1,17 @@
 """What runs by the clock, in UTC; each task takes its slot first."""
 
 import logging
+from dataclasses import dataclass
 from typing import Any, Final
 
 from celery import Celery
 from celery.schedules import crontab
 
-from db import audit, heartbeats, heatmaps, idempotency, purging, sign_ins, slots
+from db import heartbeats, heatmaps, idempotency, proof, pruning, purging, retention, sign_ins, slots
 from db.blobs import Blobs
 from db.database import Database
-from db.heads import Heads, HeadUnusable, hashes
+from db.heads import Heads, HeadUnusable, hashes, vouch
+from db.retention import Keep
 from settings import Settings
 from worker.tickets import RETRAIN, RETRAINING_QUEUE, SCHEDULE_QUEUE
 
@@ -17,6 +19,7 @@ log = logging.getLogger(__name__)
 
 TIDY: Final = "cxr.tidy"
 VERIFY_AUDIT: Final = "cxr.verify_audit"
+RETIRE: Final = "cxr.retire"
 SIGN_AUDIT: Final = "cxr.sign_audit"
 _MINUTE, _HOUR, _DAY = 16, 13, 10  # characters of an ISO time
 _UPLOAD_IS_DEAD_SECONDS = 24 * 3600
@@ -24,6 +27,7 @@ _HEATMAP_IS_OLD_SECONDS = 3600
 
 ENTRIES: Final = {
     "tidy": {"task": TIDY, "schedule": crontab(minute="17"), "options": {"queue": SCHEDULE_QUEUE}},
+    "retire": {"task": RETIRE, "schedule": crontab(hour="2", minute="30"), "options": {"queue": SCHEDULE_QUEUE}},
     "sign-audit": {
         "task": SIGN_AUDIT,
         "schedule": crontab(minute="*/5"),
@@ -45,37 +49,52 @@ def entries(settings: Settings) -> dict[str, Any]:
     return ENTRIES | {"retrain": {"task": RETRAIN, "schedule": times, "options": {"queue": RETRAINING_QUEUE}}}
 
 
-def register(app: Celery, database: Database, blobs: Blobs, heads: Heads) -> None:
-    """Teach a worker the scheduled tasks."""
+@dataclass(frozen=True)
+class Clockwork:
+    """The scheduled tasks with what they need."""
 
-    def tidy() -> None:
+    database: Database
+    blobs: Blobs
+    heads: Heads
+    keep: Keep
+
+    def tidy(self) -> None:
         """Remove what cut-off uploads and purges left on the disk, and the rows of workers that were killed."""
-        if slots.take(database, TIDY, digits=_HOUR):
-            with database.write() as session:
+        if slots.take(self.database, TIDY, digits=_HOUR):
+            with self.database.write() as session:
                 heartbeats.forget(session)
                 idempotency.forget(session)
                 sign_ins.forget(session)
-            log.info("removed %d unfinished uploads", blobs.tidy(older_than_seconds=_UPLOAD_IS_DEAD_SECONDS))
-            log.info("removed %d old heatmaps", heatmaps.tidy(blobs, older_than_seconds=_HEATMAP_IS_OLD_SECONDS))
-            with database.read() as session:
+            log.info("removed %d unfinished uploads", self.blobs.tidy(older_than_seconds=_UPLOAD_IS_DEAD_SECONDS))
+            log.info("removed %d old heatmaps", heatmaps.tidy(self.blobs, older_than_seconds=_HEATMAP_IS_OLD_SECONDS))
+            with self.database.read() as session:
                 begun = purging.unfinished(session)
             for batch_id in begun:
-                purging.remove(database, blobs, batch_id)
+                purging.remove(self.database, self.blobs, batch_id)
 
-    def sign_audit() -> None:
+    def retire(self) -> None:
+        """Remove what was kept long enough."""
+        if slots.take(self.database, RETIRE, digits=_DAY):
+            images = retention.purge_images(self.database, self.blobs, self.keep.images)
+            results = retention.purge_results(self.database, self.keep.results)
+            rows = pruning.prune(self.database, self.heads, self.keep.audit)
+            log.info("retired images of %d batches, results of %d, %d rows of the audit", images, results, rows)
+
+    def sign_audit(self) -> None:
         """Sign where the audit ends, and keep that outside the database."""
-        if slots.take(database, SIGN_AUDIT, digits=_MINUTE):
-            with database.read() as session:
-                heads.sign(session)
+        if slots.take(self.database, SIGN_AUDIT, digits=_MINUTE):
+            with self.database.read() as session:
+                self.heads.sign(session)
 
-    def verify_audit() -> None:
-        """Walk the whole audit chain, compare it with what was signed, and say aloud if it does not hold."""
-        if not slots.take(database, VERIFY_AUDIT, digits=_DAY):
+    def verify_audit(self) -> None:
+        """Walk the whole audit, compare it with what was signed, and say aloud if it does not hold."""
+        if not slots.take(self.database, VERIFY_AUDIT, digits=_DAY):
             return
         try:
-            signed = hashes(heads.kept())
-            with database.read() as session:
-                verdict = audit.verify(session, signed)
+            signed = hashes(self.heads.kept())
+            with self.database.read() as session:
+                verdict = proof.verify(session, signed)
+            vouch(verdict, self.heads.public)
         except HeadUnusable as error:
             log.critical("the audit cannot be verified: %s", error)
             return
@@ -84,6 +103,9 @@ def register(app: Celery, database: Database, blobs: Blobs, heads: Heads) -> Non
         else:
             log.info("the audit holds: %d rows, %d signed heads", verdict.rows, len(signed))
 
-    app.task(name=TIDY, shared=False)(tidy)
-    app.task(name=SIGN_AUDIT, shared=False)(sign_audit)
-    app.task(name=VERIFY_AUDIT, shared=False)(verify_audit)
+
+def register(app: Celery, works: Clockwork) -> None:
+    """Teach a worker the scheduled tasks."""
+    tasks = {TIDY: works.tidy, RETIRE: works.retire, SIGN_AUDIT: works.sign_audit, VERIFY_AUDIT: works.verify_audit}
+    for name, task in tasks.items():
+        app.task(name=name, shared=False)(task)

@@ -3,6 +3,7 @@
 from alembic import context
 
 from db import (  # noqa: F401 - their tables
+    chains,
     drift,
     heartbeats,
     idempotency,
@@ -10,6 +11,7 @@ from db import (  # noqa: F401 - their tables
     labels,
     promotions,
     registry,
+    retention,
     retraining,
     shadows,
     sign_ins,

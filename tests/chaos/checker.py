@@ -9,10 +9,11 @@ from pathlib import Path
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from db import audit
+from db import proof
 from db.blobs import Blobs
+from db.chains import AuditRow
 from db.database import Database
-from db.tables import OPEN, TERMINAL, AuditRow, Batch, Image, ImageState, Model, Result
+from db.tables import OPEN, TERMINAL, Batch, Image, ImageState, Model, Result
 from tests.chaos.load import Sent
 
 _SHOWN = 5
@@ -143,7 +144,7 @@ def _batches(verdict: Verdict, session: Session, images: list[Image]) -> None:
 
 
 def _audit(verdict: Verdict, session: Session, images: list[Image]) -> None:
-    problem = audit.verify(session).problem
+    problem = proof.verify(session).problem
     if problem:
         verdict.problems.append(f"audit: {problem}")
     rows = select(AuditRow.subject, AuditRow.action, func.count()).group_by(AuditRow.subject, AuditRow.action)

@@ -61,7 +61,7 @@ def _fence() -> None:
             state = ImageState.CLASSIFIED if found in findings else found.state
             values = {"state": state, "code": getattr(found, "code", None), "lease_token": None, "lease_until": None}
             session.execute(update(Image).where(Image.id == found.image.id).values(**values, finished_at=now()))
-        rows = [queue._result(found, worker, clock.read(session)) for found in findings]
+        rows = [queue.row_of(found, worker, clock.read(session)) for found in findings]
         session.execute(insert(Result), rows)
         entries = [queue._classified(found, row) for found, row in zip(findings, rows, strict=True)]
         audit.append(session, worker, entries + [queue._failed(failure) for failure in failures])

@@ -1,0 +1,95 @@
+"""One result, computed again: confirmed, not confirmed, or not computable any more, and never silently the latter."""
+
+import json
+from typing import Any
+
+import pytest
+from sqlalchemy import select, text, update
+
+from db.chains import AuditRow
+from db.tables import Model, Result
+from tests.recalling import COUNT, Recalled, recalled
+
+__all__ = ["recalled"]
+
+
+def change(recalled: Recalled, result_id: str, **values: Any) -> None:
+    with recalled.database.write() as session:
+        session.execute(update(Result).where(Result.id == result_id).values(**values))
+
+
+def test_every_result_that_a_worker_stored_is_confirmed(recalled: Recalled) -> None:
+    """Alone, in another shape of batch than the worker's."""
+    for line in recalled.lines():
+        told = recalled.told("verify", str(line.result_id))
+        assert told["confirmed"] is True, told
+        assert told["difference"] is None or told["difference"] <= told["tolerance"]
+    answer = recalled.run("verify", str(line.result_id))
+    assert (answer.exit_code, answer.stdout.splitlines()[-1]) == (0, "confirmed")
+    assert len(recalled.lines()) == COUNT
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"raw_probability": 0.123456}, "raw probability: kept 0.123456"),
+        ({"probability": 0.987654}, "the calibrated probability: kept 0.987654"),
+        ({"label": "negative"}, "the label: kept negative, positive follows"),
+        ({"threshold": 0.9}, "the threshold and band: kept (0.9"),
+        ({"weights_sha256": "f" * 64}, "the weights: kept ffff"),
+        ({"reasons": ["blank"], "label": "inconclusive", "probability": None, "raw_probability": None}, "the gate"),
+    ],
+)
+def test_a_result_that_was_changed_is_not_confirmed(recalled: Recalled, values: dict[str, Any], words: str) -> None:
+    line = next(line for line in recalled.lines() if line.label == "positive")
+    change(recalled, str(line.result_id), **values)
+    answer = recalled.run("verify", str(line.result_id))
+    assert answer.exit_code == 1
+    assert words in answer.stdout
+    assert "NOT confirmed" in answer.stdout
+
+
+def test_bytes_that_were_changed_are_not_confirmed(recalled: Recalled) -> None:
+    line = recalled.lines()[0]
+    recalled.blobs.path(line.sha256).write_bytes(recalled.blobs.path(recalled.lines()[1].sha256).read_bytes())
+    answer = recalled.run("verify", str(line.result_id))
+    assert (answer.exit_code, "image_lost" in answer.stdout) == (1, True)
+
+
+def test_what_is_gone_is_said_to_be_gone_and_not_to_be_wrong(recalled: Recalled) -> None:
+    first, second, third = recalled.lines()[:3]
+    recalled.purge(first)
+    answer = recalled.run("verify", str(first.result_id))
+    assert (answer.exit_code, "purged" in answer.stderr) == (6, True)
+
+    change(recalled, str(second.result_id), gate="gate-of-old")
+    answer = recalled.run("verify", str(second.result_id))
+    assert (answer.exit_code, "gate-of-old" in answer.stderr) == (6, True)
+
+    with recalled.database.read() as session:
+        weights = session.get_one(Model, recalled.shipped).weights_sha256
+    recalled.blobs.path(weights).unlink()
+    answer = recalled.run("verify", str(third.result_id))
+    assert (answer.exit_code, "missing or damaged" in answer.stderr) == (6, True)
+
+
+def test_a_model_of_another_preprocessing_cannot_compute_it(recalled: Recalled) -> None:
+    with recalled.database.write() as session:
+        session.execute(text("UPDATE models SET preprocessing = 'grey64-0'"))
+    answer = recalled.run("verify", str(recalled.lines()[0].result_id))
+    assert (answer.exit_code, "grey64-0" in answer.stderr) == (6, True)
+
+
+def test_a_result_that_is_not_there_is_named(recalled: Recalled) -> None:
+    answer = recalled.run("verify", "result_0")
+    assert (answer.exit_code, "result_0" in answer.stderr) == (1, True)
+
+
+def test_verifying_leaves_a_row(recalled: Recalled) -> None:
+    result_id = str(recalled.lines()[0].result_id)
+    recalled.run("verify", result_id)
+    with recalled.database.read() as session:
+        row = session.scalars(select(AuditRow).order_by(AuditRow.seq.desc())).first()
+    assert row
+    assert (row.action, row.subject, json.loads(row.detail)["confirmed"]) == ("result.verified", result_id, True)
+    assert row.actor.startswith("cli:")

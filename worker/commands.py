@@ -1,0 +1,204 @@
+"""The commands that compute again what was kept: verify, reclassify. They work on the database and the images themselves."""
+
+import os
+import socket
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.progress import MofNCompleteColumn
+
+from db import amendments, audit, migrate, registry, results
+from db.audit import Entry
+from db.blobs import Blobs
+from db.database import Database
+from db.tables import Label
+from settings import Settings
+from terminal import NOTICE, Exit, answer, answers, bar, fail, json_option, operator, words
+from worker import device
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from worker.decoders import Decoders
+    from worker.judge import Judge
+    from worker.models import Models
+    from worker.verification import Verified
+
+_Pairs = Counter[tuple[Label, Label]]
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """All that a worker computes with."""
+
+    database: Database
+    blobs: Blobs
+    decoders: "Decoders"
+    models: "Models"
+    judge: "Judge"
+
+
+@contextmanager
+def _bench(settings: Settings, *, decoders: int) -> Iterator[_Bench]:
+    device.quiet()
+    from worker.decoders import Decoders  # noqa: PLC0415
+    from worker.judge import Judge  # noqa: PLC0415 - loads TensorFlow
+    from worker.models import Models  # noqa: PLC0415
+
+    database, blobs = _database(settings), Blobs(settings.blobs)
+    models = Models(database, blobs, batch_size=settings.batch_size)
+    children = Decoders(decoders, seconds=settings.decode_seconds, address_space=settings.decode_bytes)
+    try:
+        judge = Judge(models, batch_size=settings.batch_size, longest_seconds=settings.lease_seconds)
+        yield _Bench(database, blobs, children, models, judge)
+    finally:
+        children.close()
+        database.close()
+
+
+def _database(settings: Settings) -> Database:
+    database = migrate.existing(settings.database_url)
+    if database is None:
+        fail("there are no results yet: run `cxr migrate` or `cxr up` first")
+    return database
+
+
+@click.command()
+@click.argument("result")
+@json_option
+@click.pass_obj
+def verify(settings: Settings, result: str) -> None:
+    """Compute one result again from the stored bytes, with the model, preprocessing and gate that it names, and compare.
+
+    Exits with 0 if it is confirmed, 1 if it is not, 6 if it cannot be computed any more.
+    """
+    with words.status("computing again"), _bench(settings, decoders=1) as bench:
+        from worker import verification  # noqa: PLC0415
+
+        with bench.database.read() as session:
+            found = results.one(session, result)
+        if found is None:
+            fail(f"there is no result {result}")
+        try:
+            verified = verification.verify(found, bench.blobs, bench.decoders, bench.models, bench.judge)
+            told = _confirmation(found.result.raw_probability, verified)
+        except verification.NotComputable as error:
+            told = {"confirmed": None, "reason": str(error)}
+        _note(bench.database, Entry("result.verified", result, found.result.batch_id, told))
+    if told["confirmed"] is None:
+        fail(f"{result} cannot be computed again: {told['reason']}", code="not_computable", status=Exit.GONE)
+    answer({"result": result} | told, lambda: _say(result, told))
+    sys.exit(Exit.DONE if told["confirmed"] else Exit.PROBLEM)
+
+
+def _confirmation(kept: float | None, verified: "Verified") -> dict[str, Any]:
+    from worker.verification import TOLERANCE  # noqa: PLC0415
+
+    return {
+        "confirmed": not verified.differences,
+        "kept_raw_probability": kept,
+        "raw_probability": verified.raw_probability,
+        "difference": verified.difference,
+        "tolerance": TOLERANCE,
+        "differences": list(verified.differences),
+    }
+
+
+def _say(result: str, told: dict[str, Any]) -> None:
+    click.echo(f"result: {result}")
+    if told["difference"] is not None:
+        click.echo(f"raw probability: kept {told['kept_raw_probability']}, computed {told['raw_probability']}")
+        click.echo(f"difference: {told['difference']:.1e} of at most {told['tolerance']:.0e}")
+    for difference in told["differences"]:
+        click.echo(f"differs: {difference}")
+    click.echo("confirmed" if told["confirmed"] else "NOT confirmed")
+    words.print(NOTICE, style="yellow")
+
+
+@click.command()
+@click.option("--model", "old", required=True, help="Version whose results are seen anew.")
+@click.option("--with", "new", required=True, help="Version that sees them anew.")
+@click.option("--dry-run", "dry", is_flag=True, help="Compute and count, but keep nothing.")
+@json_option
+@click.pass_obj
+def reclassify(settings: Settings, old: str, new: str, *, dry: bool) -> None:
+    """See every result of a model version anew with another, and keep that beside the original.
+
+    Killed and run again, it goes on where it was. Exits with 1 if some images could not be seen anew.
+    """
+    if old == new:
+        fail("--model and --with name the same version")
+    with _bench(settings, decoders=settings.decoders) as bench:
+        from worker.predictor import ModelUnusable  # noqa: PLC0415
+        from worker.reclassification import Reclassification  # noqa: PLC0415
+
+        with bench.database.read() as session:
+            _check(session, old, new)
+            total = amendments.count(session, old, new)
+        work = Reclassification(
+            bench.database, bench.blobs, bench.decoders, bench.models, bench.judge, settings.batch_size
+        )
+        actor, origin = operator()
+        with bar("seeing anew", MofNCompleteColumn()) as progress, audit.coming_from(origin):
+            task = progress.add_task("seeing anew", total=total)
+            try:
+                report = work.run(
+                    old,
+                    new,
+                    actor=actor,
+                    worker=f"{socket.gethostname()}-{os.getpid()}-reclassify",
+                    dry=dry,
+                    on_progress=lambda number: progress.advance(task, number),
+                )
+            except ModelUnusable as error:
+                fail(str(error))
+        with bench.database.read() as session:
+            changes = report.changes if dry else Counter(amendments.changes(session, old, new))
+    _tell(report.changes.total(), changes, report.missing, dry=dry)
+    sys.exit(Exit.PROBLEM if report.missing else Exit.DONE)
+
+
+def _check(session: "Session", old: str, new: str) -> None:
+    try:
+        registry.find(session, old)
+        registry.find(session, new)
+    except registry.VersionUnknown as error:
+        fail(str(error))
+
+
+def _tell(now: int, changes: _Pairs, missing: Counter[str], *, dry: bool) -> None:
+    """What this run did, and what all runs together changed."""
+    changed = {f"{before} to {after}": number for (before, after), number in sorted(changes.items()) if before != after}
+    told = {
+        "dry_run": dry,
+        "amended_now": 0 if dry else now,
+        "amended_in_all": changes.total(),
+        "labels_changed": sum(changed.values()),
+        "changes": changed,
+        "not_seen": dict(missing),
+    }
+    answer(told, lambda: _show(told))
+
+
+def _show(told: dict[str, Any]) -> None:
+    if told["dry_run"]:
+        click.echo(f"{told['amended_in_all']} results would be amended; nothing was kept")
+    else:
+        click.echo(f"{told['amended_now']} results amended now, {told['amended_in_all']} in all")
+    click.echo(f"labels changed: {told['labels_changed']}")
+    for way, number in told["changes"].items():
+        click.echo(f"  {way}: {number}")
+    for code, number in told["not_seen"].items():
+        click.echo(f"not seen anew, {code}: {number}")
+    answers.print(NOTICE, style="yellow")
+
+
+def _note(database: Database, entry: Entry) -> None:
+    actor, origin = operator()
+    with audit.coming_from(origin), database.write() as session:
+        audit.append(session, actor, [entry])

@@ -1,0 +1,93 @@
+"""One result, computed again from the stored bytes and compared with what was kept."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from db.blobs import Blobs
+from db.results import Found
+from db.tables import Result
+from worker.decoders import Decoded, Decoders
+from worker.judge import Judge
+from worker.models import Loaded, Models
+from worker.predictor import ModelUnusable, Prediction
+from worker.rejection import ImageRejected
+
+TOLERANCE = 1e-4
+"""Most that a raw probability may differ: the shapes of batches, and processors, round float32 differently."""
+
+_SAME_ARITHMETIC = 1e-9  # calibration is computed in float64, from the number as it was kept
+
+
+class NotComputable(Exception):
+    """The bytes, the model or the gate are not here any more; that says nothing about the result."""
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What was computed now; `differences` is empty where the result is confirmed."""
+
+    raw_probability: float | None
+    difference: float | None
+    differences: tuple[str, ...]
+
+
+def verify(found: Found, blobs: Blobs, decoders: Decoders, models: Models, judge: Judge) -> Verified:
+    """Compute the result again. Raises NotComputable, saying what is missing."""
+    kept = found.result
+    if kept.gate is not None and kept.gate != judge.gate_version:
+        raise NotComputable(f"it was made with {kept.gate}, and {judge.gate_version} is installed here")
+    try:
+        loaded = models.get(kept.model_version)
+    except ModelUnusable as error:
+        raise NotComputable(str(error)) from error
+    if kept.preprocessing != loaded.preprocessing:
+        raise NotComputable(
+            f"it was made with {kept.preprocessing}, the model is now registered with {loaded.preprocessing}"
+        )
+    path = blobs.path(kept.image_sha256)
+    if not path.exists():
+        raise NotComputable("the stored bytes of its image are gone: they were purged, or lost")
+    (decoded,) = decoders.decode([path])
+    if isinstance(decoded, ImageRejected):
+        return Verified(None, None, (f"the stored bytes are now {decoded.code}: {decoded.words}",))
+    return _compared(found, loaded, _predicted(kept, loaded, judge, decoded))
+
+
+def _predicted(kept: Result, loaded: Loaded, judge: Judge, decoded: Decoded) -> Prediction:
+    if kept.gate is None:  # from before there was one
+        return loaded.predictor.predict([decoded.grey])[0]
+    return judge.judge(kept.model_version, [decoded])[0]
+
+
+def _compared(found: Found, loaded: Loaded, now: Prediction) -> Verified:
+    kept = found.result
+    differences = list(_differences(found, loaded, now))
+    difference = None
+    if kept.raw_probability is not None and now.raw is not None:
+        difference = abs(kept.raw_probability - now.raw)
+        if not difference <= TOLERANCE:
+            differences.append(f"raw probability: kept {kept.raw_probability}, computed {now.raw}")
+    return Verified(now.raw, difference, tuple(differences))
+
+
+def _differences(found: Found, loaded: Loaded, now: Prediction) -> Iterator[str]:
+    """What is not as it must be; the label must follow from the kept number, since a computed one may round otherwise."""
+    kept = found.result
+    if kept.image_sha256 != found.image.sha256:
+        yield "the result names other bytes than its image"
+    if kept.weights_sha256 != loaded.weights_sha256:
+        yield f"the weights: kept {kept.weights_sha256}, registered {loaded.weights_sha256}"
+    registered = (loaded.decision.threshold, *(loaded.decision.band or (None, None)))
+    if (kept.threshold, kept.band_low, kept.band_high) != registered:
+        kept_ones = (kept.threshold, kept.band_low, kept.band_high)
+        yield f"the threshold and band: kept {kept_ones}, registered {registered}"
+    if kept.raw_probability is None or kept.probability is None or now.raw is None:
+        if (kept.raw_probability, tuple(kept.reasons)) != (now.raw, now.reasons):
+            yield f"the gate: kept {kept.reasons or 'passed'}, computed {list(now.reasons) or 'passed'}"
+        return
+    decided = loaded.predictor.decide(kept.raw_probability)
+    if not math.isclose(kept.probability, decided.probability or 0, abs_tol=_SAME_ARITHMETIC):
+        yield f"the calibrated probability: kept {kept.probability}, {decided.probability} follows from the raw one"
+    if (kept.label, tuple(kept.reasons)) != (decided.label, decided.reasons):
+        yield f"the label: kept {kept.label}, {decided.label} follows from the probability"
