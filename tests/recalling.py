@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import cxr
-from db import batches, registry
+from db import batches, registry, tenancy
 from db.batches import Item, Line
 from db.blobs import Blobs
 from db.database import Database
@@ -35,10 +35,13 @@ class Recalled:
         self.database = Database(settings.database_url)
         self.blobs = Blobs(settings.blobs)
         card, weights = shipped.load()
-        self.shipped = card.version
-        strict = replace(card, version=STRICT, threshold=1.0)
+        loose = replace(card, version="cnn-loose", threshold=0.03, band_low=None, band_high=None)
+        strict = replace(loose, version=STRICT, threshold=1.0)
+        self.shipped = loose.version
         with self.database.write() as session:
-            registry.register(session, self.blobs, strict, weights, actor="test")
+            for one in (loose, strict):
+                registry.register(session, self.blobs, one, weights, actor="test")
+            registry.appoint(session, registry.CHAMPION, loose.version, actor="test")
         self.batch_id = self.submit()
 
     def submit(self) -> str:
@@ -46,7 +49,7 @@ class Recalled:
         folder = self.settings.home / "phantoms"
         paths = phantoms.write(folder, count=COUNT, seed=1)
         items = [Item(path.name, self.blobs.put(path.read_bytes()), 1, "image/png") for path in paths]
-        with self.database.write() as session:
+        with self.database.of(tenancy.DEFAULT).write() as session:
             batch_id = batches.add(session, items, lane=Lane.ROUTINE, actor="test").id
         models = Models(self.database, self.blobs, batch_size=8)
         with closing(Decoders(1, seconds=20, address_space=2 << 30)) as decoders:
