@@ -12,6 +12,7 @@ from api.app import create_app
 from db import amendments, batches, proof
 from db.chains import AuditRow
 from db.tables import BatchState, Result
+from tests.access import show_key
 from tests.recalling import COUNT, STRICT, Recalled, recalled
 
 __all__ = ["recalled"]
@@ -29,7 +30,7 @@ def recall(recalled: Recalled, *more: str) -> dict[str, Any]:
 @pytest.fixture
 def get(recalled: Recalled) -> Iterator[Callable[[str], Any]]:
     app = create_app(recalled.settings)
-    yield app.test_client().get
+    yield show_key(app.test_client()).get
     app.extensions["cxr"].database.close()
 
 
