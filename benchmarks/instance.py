@@ -23,8 +23,9 @@ from db.database import Database
 from db.tables import Batch, BatchState, Lane
 from settings import Settings
 from training import shipped
+from worker.decision import Decision
 from worker.formats import MAGIC_BYTES, media_type
-from worker.predictor import Decision, Predictor
+from worker.predictor import Predictor
 from worker.tickets import Tickets, celery_app
 
 

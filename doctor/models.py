@@ -61,10 +61,10 @@ def _whole(blobs: Blobs, sha256: str) -> bool:
 def _self_test(database: Database, settings: Settings, version: str) -> Iterator[Finding]:
     """A blank picture must get no number, a drawn radiograph one, and alone the same as among others."""
     device.quiet()
+    from worker.decision import ModelUnusable  # noqa: PLC0415
     from worker.gate import GateDamaged  # noqa: PLC0415 - these load TensorFlow
     from worker.judge import Judge  # noqa: PLC0415
     from worker.models import Models  # noqa: PLC0415
-    from worker.predictor import ModelUnusable  # noqa: PLC0415
 
     blank, drawn = _pictures()
     try:

@@ -6,7 +6,7 @@ import pytest
 from training import calibration, figures
 from training.calibration import Wanted
 from training.figures import Numbers, Truth
-from worker.predictor import Decision
+from worker.decision import Decision
 
 
 def decide(raw: Numbers, truth: Truth, wanted: Wanted) -> Decision:

@@ -16,6 +16,7 @@ from pydicom.uid import JPEG2000Lossless, RLELossless
 from tests import dicoms
 from tests.pictures import saved
 from tests.test_door import cleaned
+from worker.decision import Decision
 from worker.formats import MAGIC_BYTES, media_type
 from worker.radiograph import Grey, decode
 from worker.rejection import ImageRejected
@@ -158,7 +159,7 @@ def greys() -> list[Grey]:
 @pytest.fixture(scope="module")
 def score() -> Callable[[list[bytes]], list[float]]:
     from training import shipped  # noqa: PLC0415
-    from worker.predictor import Decision, Predictor  # noqa: PLC0415 - loads TensorFlow
+    from worker.predictor import Predictor  # noqa: PLC0415 - loads TensorFlow
 
     card, weights = shipped.load()
     decision = Decision.of(card)

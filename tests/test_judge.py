@@ -10,9 +10,9 @@ import pytest
 
 from db.tables import Label
 from worker import judge
+from worker.decision import ModelUnusable, Prediction
 from worker.decoder import Decoded
 from worker.judge import Judge
-from worker.predictor import ModelUnusable, Prediction
 from worker.radiograph import BLANK, Grey
 
 VERSION = "v1"

@@ -5,8 +5,9 @@ import pytest
 
 from tests.test_lungs import phantom
 from worker import cnn, unfolding
+from worker.decision import Decision, ModelUnusable
 from worker.lungs import SIDE, Segmenter, weights
-from worker.predictor import Decision, ModelUnusable, Predictor
+from worker.predictor import Predictor
 from worker.preparation import VERSIONS, PreparationUnknown, preparation
 from worker.radiograph import PREPROCESSING, SIZE, prepare
 

@@ -8,7 +8,8 @@ import pytest
 
 from training import phantoms, runs, shipped
 from training.fit import Config
-from worker.predictor import Decision, Predictor
+from worker.decision import Decision
+from worker.predictor import Predictor
 from worker.radiograph import decode
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "covid-cxr"

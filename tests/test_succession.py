@@ -24,8 +24,9 @@ from tests.test_cli import cxr as command
 from training import phantoms, shipped
 from worker import cnn, decoder, golden
 from worker.assessment import assess
+from worker.decision import Decision
 from worker.gate import Gate
-from worker.predictor import Decision, Predictor
+from worker.predictor import Predictor
 
 PASSED = Finding("probe_border_only", passed=True, measured=0.5, bound=0.65, words="border only 0.5")
 BY = {"who": "Dr B", "reason": "test"}

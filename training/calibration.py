@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from training import figures
 from training.figures import Numbers, Truth
-from worker.predictor import Decision
+from worker.decision import Decision
 
 _SEED: Final = 20_200_101  # of the bootstrap only
 _STEPS = 100

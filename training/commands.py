@@ -18,6 +18,7 @@ from terminal import NOTICE, answer, answers, bar, fail, json_option, table, wor
 from training import shipped
 from training.index import DataUnusable
 from worker import device
+from worker.decision import Decision
 
 _SHARE = click.FloatRange(0, 1, min_open=True)
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -148,7 +149,7 @@ def classify(settings: Settings, image: Path, version: str | None, heatmap: Path
     with words.status("loading the model"):
         from worker.assessment import assess  # noqa: PLC0415 - loads TensorFlow
         from worker.gate import Gate  # noqa: PLC0415
-        from worker.predictor import Decision, Predictor  # noqa: PLC0415
+        from worker.predictor import Predictor  # noqa: PLC0415
 
         predictor = Predictor(weights, Decision.of(card), preprocessing=card.preprocessing, batch_size=1)
         gate = Gate(batch_size=1)

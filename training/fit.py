@@ -19,7 +19,7 @@ from training.data import Radiographs
 from training.exposures import exposures
 from training.index import FOLDS, DataUnusable
 from worker import cnn, unfolding
-from worker.predictor import Decision
+from worker.decision import Decision
 from worker.preparation import Prepare, preparation
 
 OnEpoch = Callable[[int, int, dict[str, float]], None]

@@ -34,7 +34,7 @@ def judge(settings: Settings, version: str, folder: Path | None) -> None:
         fail("this home has no database yet: run `cxr migrate` or `cxr up` first")
     device.quiet()
     from training import verdicts  # noqa: PLC0415 - loads TensorFlow
-    from worker.predictor import ModelUnusable  # noqa: PLC0415
+    from worker.decision import ModelUnusable  # noqa: PLC0415
 
     try:
         with bar("reading", MofNCompleteColumn()) as progress:

@@ -10,7 +10,8 @@ from db.registry import Card
 from training import probes
 from training.figures import Numbers
 from training.probes import Masks
-from worker.predictor import Decision, Predictor
+from worker.decision import Decision
+from worker.predictor import Predictor
 from worker.radiograph import Grey
 
 _BATCH_SIZE: Final = 64

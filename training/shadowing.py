@@ -29,8 +29,8 @@ def shadow(settings: Settings, /, version: str | None, images: int) -> None:
             fail(str(error) if chosen else "there is no challenger yet: name a version with --model")
     device.quiet()
     from worker import shadow as shadowing  # noqa: PLC0415 - loads TensorFlow
+    from worker.decision import ModelUnusable  # noqa: PLC0415
     from worker.decoders import Decoders  # noqa: PLC0415
-    from worker.predictor import ModelUnusable  # noqa: PLC0415
 
     priority.yield_to_everybody()
     decoders = Decoders(1, seconds=settings.decode_seconds, address_space=settings.decode_bytes)

@@ -105,7 +105,7 @@ class Trainer:
     def _carry_out(self, run: RetrainingRun, lease: "_Lease") -> None:
         from training.index import DataUnusable  # noqa: PLC0415
         from training.retraining import TooFewLabels, carry_out, look_on, promote_by_itself  # noqa: PLC0415
-        from worker.predictor import ModelUnusable  # noqa: PLC0415
+        from worker.decision import ModelUnusable  # noqa: PLC0415
 
         try:
             verdict = carry_out(self._parts, run, lease.note)

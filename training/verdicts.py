@@ -17,7 +17,8 @@ from training.data import Radiographs
 from training.index import FOLDS, DataUnusable, index
 from training.scorer import Scorer, scorer_of
 from worker import drift, golden
-from worker.predictor import Decision, Predictor
+from worker.decision import Decision
+from worker.predictor import Predictor
 
 FROZEN_FOLD: Final = FOLDS - 1
 """Nothing is ever trained on it, and no new image gets into it."""

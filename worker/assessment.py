@@ -3,9 +3,9 @@
 from collections.abc import Callable, Sequence
 
 from db.tables import Label
+from worker.decision import Prediction
 from worker.decoder import Decoded
 from worker.gate import Gate
-from worker.predictor import Prediction
 from worker.radiograph import Grey
 
 

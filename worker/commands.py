@@ -134,7 +134,7 @@ def reclassify(settings: Settings, old: str, new: str, *, dry: bool) -> None:
     if old == new:
         fail("--model and --with name the same version")
     with _bench(settings, decoders=settings.decoders) as bench:
-        from worker.predictor import ModelUnusable  # noqa: PLC0415
+        from worker.decision import ModelUnusable  # noqa: PLC0415
         from worker.reclassification import Reclassification  # noqa: PLC0415
 
         with bench.database.read() as session:

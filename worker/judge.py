@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from worker.assessment import assess
+from worker.decision import ModelUnusable, Prediction
 from worker.decoder import Decoded
 from worker.gate import Gate
 from worker.models import Loaded, Models
-from worker.predictor import ModelUnusable, Prediction
 from worker.radiograph import BLANK
 
 _SECOND_LOOK_SECONDS = 2

@@ -13,13 +13,13 @@ from db.database import Database
 from db.queue import Claim, Claimed, Failure, Fenced, Finding
 from db.tables import Lane
 from settings import Settings
+from worker.decision import ModelUnusable
 from worker.decoders import Decoded, Decoders, DecodersUnusable
 from worker.drift import Inputs
 from worker.examination import examine, failure
 from worker.judge import Judge
 from worker.models import Models
 from worker.pace import Pace
-from worker.predictor import ModelUnusable
 from worker.rejection import ImageRejected
 from worker.turns import Turns
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from db.blobs import BlobDamaged, Blobs
 from db.database import Database
 from db.tables import Model
-from worker.predictor import Decision, ModelUnusable, Predictor
+from worker.decision import Decision, ModelUnusable
+from worker.predictor import Predictor
 
 _KEPT = 3  # the champion, the one that older batches are pinned to, the one that is to be champion
 _TRY_AGAIN_SECONDS = 10

@@ -7,8 +7,8 @@ from sqlalchemy.exc import DBAPIError
 from db import promotions
 from db.database import Database
 from worker import golden
+from worker.decision import ModelUnusable
 from worker.models import Models
-from worker.predictor import ModelUnusable
 
 log = logging.getLogger(__name__)
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from db.blobs import Blobs
 from db.results import Found
 from db.tables import Result
+from worker.decision import ModelUnusable, Prediction
 from worker.decoders import Decoded, Decoders
 from worker.judge import Judge
 from worker.models import Loaded, Models
-from worker.predictor import ModelUnusable, Prediction
 from worker.rejection import ImageRejected
 
 TOLERANCE = 1e-4

@@ -6,34 +6,14 @@ import os
 import signal
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 
-from db.tables import Label
+from worker.decision import Decision, ModelUnusable, Prediction
 from worker.radiograph import PREPROCESSING, Grey
 
 WEIGHTS = b"stand-in "
 _PAST_ALL_MEMORY = 1 << 60
 _SECONDS = 0.02  # of no work for each image: without it a claim would be over before a fault can meet it
-
-
-class ModelUnusable(Exception):
-    """As in worker.predictor."""
-
-
-@dataclass(frozen=True)
-class Decision:
-    threshold: float
-    slope: float
-    intercept: float
-
-
-@dataclass(frozen=True)
-class Prediction:
-    raw: float
-    probability: float
-    label: Label
-    reasons: tuple[str, ...] = ()
 
 
 def _raise() -> None:
@@ -71,7 +51,7 @@ class Predictor:
         if preprocessing != PREPROCESSING or not weights.startswith(WEIGHTS):
             raise ModelUnusable("these are no stand-in weights")
         self._number = hashlib.sha256(weights).digest()[0] / 255
-        self._threshold = decision.threshold
+        self._decision = decision
 
     def predict(self, greys: Sequence[Grey]) -> list[Prediction]:
         for grey in greys:
@@ -79,5 +59,4 @@ class Predictor:
             if level in POISONS and (grey == level).all():
                 POISONS[level]()
         time.sleep(_SECONDS * len(greys))
-        label = Label.POSITIVE if self._number >= self._threshold else Label.NEGATIVE
-        return [Prediction(self._number, self._number, label) for _ in greys]
+        return [self._decision.prediction(self._number, self._number) for _ in greys]
