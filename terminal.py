@@ -54,9 +54,11 @@ def speaks_json() -> bool:
     return bool(context and context.meta.get(_AS_JSON))
 
 
-def answer(data: Any, show: Callable[[], object]) -> None:
-    """Print `data` as JSON where that was asked for, else `show` it to a person."""
-    if speaks_json():
+def answer(data: Any, show: Callable[[], object], *, bare: bool = False) -> None:
+    """Print `data` as JSON where that was asked for, `bare` without what goes around it, else `show` it to a person."""
+    if speaks_json() and bare:
+        click.echo(json.dumps(data, default=str, ensure_ascii=False, indent=2))
+    elif speaks_json():
         _print_json(data, None)
     else:
         show()

@@ -8,7 +8,7 @@ from api.findings import find
 from api.polling import wanted_seconds
 from api.problems import Problem
 from api.wiring import parts, who
-from db import heatmaps
+from db import heartbeats, heatmaps
 from db.keys import Scope
 from db.tables import Batch
 
@@ -34,8 +34,14 @@ def heatmap(result_id: str) -> Response:
     path = heatmaps.path(parts().blobs, found.result.batch_id, result_id)
     if not path.exists():
         parts().tickets.explain(result_id)
-        parts().patience.wait(wanted_seconds(request) or _PATIENCE_SECONDS, path.exists)
+        if _a_worker_lives():
+            parts().patience.wait(wanted_seconds(request) or _PATIENCE_SECONDS, path.exists)
     if not path.exists():
         raise Problem(503, "heatmap_not_ready", "No worker has made it yet; ask again.", retryable=True)
     parts().looks.at_result(who(), found)
     return Response(path.read_bytes(), content_type="image/png")
+
+
+def _a_worker_lives() -> bool:
+    with parts().database.read() as session:
+        return any(sign.alive for sign in heartbeats.signs(session))

@@ -244,7 +244,7 @@ def _model(settings: Settings, version: str | None) -> tuple[Card, bytes]:
 
 
 def _answer_figures(version: str, figures: dict[str, object]) -> None:
-    answer({"model": version} | figures, lambda: _show(version, figures))
+    answer({"model": version} | figures, lambda: _show(version, figures), bare=True)
 
 
 def _show(version: str, figures: dict[str, object]) -> None:
