@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+import cxr
 from training import data, index, report, runs, stability
 from training.evaluate import EVERYTHING, HELD_OUT, evaluate
 from training.index import POSITIVE
@@ -96,3 +98,11 @@ def test_the_report_is_one_page_that_fetches_nothing(finished: runs.Run) -> None
     assert "not a medical device" in page
     assert f"{figures['auroc']:.3f}" in page
     assert json.dumps(finished.card.config["weights_sha256"]) in page.replace("&#34;", '"')
+
+
+def test_the_command_prints_the_evaluation_as_its_own_record(small: Path, tmp_path: Path) -> None:
+    words = ["evaluate", "--data", str(small), "--all", "--json"]
+    answer = CliRunner().invoke(cxr.main, words, env={"CXR_HOME": str(tmp_path / "home")})
+    assert answer.exit_code == 0, answer.output
+    told = json.loads(answer.stdout)
+    assert (0 <= told["auroc"] <= 1, told["positives"]) == (True, 2)
