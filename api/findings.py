@@ -59,8 +59,9 @@ def one(result_id: str) -> ResultAnswer:
 
 def find(session: Session, result_id: str) -> Found:
     """Return the result, or raise the problem that tells why there is none."""
-    found = results.one(session, result_id) if result_id.isprintable() else None
-    if found is None and retention.was_purged(session, result_id):
+    known = result_id.isprintable()  # PostgreSQL takes no NUL
+    found = results.one(session, result_id) if known else None
+    if found is None and known and retention.was_purged(session, result_id):
         raise Problem(410, "results_purged", "The result was kept as long as it had to be, and is gone.")
     if found is None:
         raise Problem(404, "result_unknown", "There is no result of this id; GET /v1/results searches them.")
