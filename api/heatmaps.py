@@ -1,9 +1,10 @@
 """A result's heatmap: a worker makes it, asked by a ticket, since the API has no TensorFlow."""
 
 from apiflask import APIBlueprint
-from flask import Response, request
+from flask import Response, jsonify, request
 
 from api.access import needs
+from api.batches import POLL_SECONDS
 from api.findings import find
 from api.polling import wanted_seconds
 from api.problems import Problem
@@ -21,7 +22,12 @@ _PATIENCE_SECONDS = 10
 @needs(Scope.READ)
 @blueprint.doc(
     summary="Where the model looked (Grad-CAM), as PNG; waits for it as `Prefer: wait` says, else 10 seconds",
-    responses=[404, 409, 410, 503],
+    responses={
+        202: "No worker has made it yet: ask again after Retry-After",
+        404: "No such result",
+        409: "It has no score",
+        410: "The image was purged",
+    },
 )
 def heatmap(result_id: str) -> Response:
     with parts().database.read() as session:
@@ -37,9 +43,15 @@ def heatmap(result_id: str) -> Response:
         if _a_worker_lives():
             parts().patience.wait(wanted_seconds(request) or _PATIENCE_SECONDS, path.exists)
     if not path.exists():
-        raise Problem(503, "heatmap_not_ready", "No worker has made it yet; ask again.", retryable=True)
+        return _not_yet()
     parts().looks.at_result(who(), found)
     return Response(path.read_bytes(), content_type="image/png")
+
+
+def _not_yet() -> Response:
+    response = jsonify(detail="No worker has made it yet; ask again.")
+    response.status_code, response.headers["Retry-After"] = 202, POLL_SECONDS
+    return response
 
 
 def _a_worker_lives() -> bool:
