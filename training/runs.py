@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from db.registry import Card
-from training import data
+from training import calibration, data
+from training.calibration import Wanted
 from training.checkpoint import Checkpoint
 from training.data import Radiographs
 from training.evaluate import EVERYTHING, HELD_OUT, Evaluation, evaluate
@@ -22,6 +23,7 @@ from training.index import DataUnusable, Entry, folds_are_stated, index
 from training.kept import CARD, WEIGHTS
 from training.provenance import provenance
 from training.scorer import Scorer, scorer_of
+from worker.predictor import Decision
 
 _HISTORY = "history.json"
 REPORT = "report.html"
@@ -108,6 +110,28 @@ def evaluate_card(
     scorer = scorer_of(card, weights)
     found = evaluate(radiographs, scorer, prevalence=prevalence, evaluated=EVERYTHING if whole else HELD_OUT)
     return Examined(found, scorer(radiographs.greys), radiographs.positive)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A decision, and what it was chosen on."""
+
+    decision: Decision
+    on: dict[str, Any]
+
+
+def decide_for_site(folder: Path, card: Card, weights: bytes, *, wanted: Wanted) -> Chosen:
+    """Return the model version's decision with the operating point of these images; raises DataUnusable."""
+    entries = index(folder, masks=False)
+    radiographs = data.load(folder, entries)
+    if radiographs.fingerprint == card.data_fingerprint:
+        raise DataUnusable(f"{card.version} was trained on {folder}: give images that it does not know")
+    scorer, truth = scorer_of(card, weights), radiographs.positive
+    decision = calibration.decided_at(
+        scorer.decision, scorer(radiographs.greys), truth, radiographs.patients, wanted=wanted
+    )
+    on = {"images": len(entries), "positives": int(truth.sum()), "data_fingerprint": radiographs.fingerprint}
+    return Chosen(decision, on | asdict(wanted))
 
 
 def describe(fitted: Fitted, config: Config, evaluation: Evaluation, made_with: dict[str, Any]) -> Card:

@@ -5,10 +5,11 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from sqlalchemy.exc import DBAPIError
 
-from db import queue
+from db import queue, sites
 from db.blobs import Blobs
 from db.database import Database
 from db.queue import Claim, Claimed, Failure, Fenced, Finding
@@ -19,7 +20,7 @@ from worker.drift import Inputs
 from worker.judge import Judge
 from worker.models import Models
 from worker.pace import Pace
-from worker.predictor import ModelUnusable
+from worker.predictor import Decision, ModelUnusable
 from worker.rejection import CODES, ImageRejected
 from worker.turns import Turns
 
@@ -157,10 +158,13 @@ class Line:
         predictions = self._judge.judge(version, [decoded for _, decoded in images])
         each_ms = (time.perf_counter() - start) * 1000 / len(images)
         findings, failures = [], []
+        decisions = self._decisions(version, loaded.decision, {image.tenant for image, _ in images})
         for (image, decoded), prediction in zip(images, predictions, strict=True):
             if prediction.raw is not None and not math.isfinite(prediction.raw):
                 failures.append(_failure(image, "model_output"))
                 continue
+            decision = decisions[image.tenant]
+            answer = decision.again(prediction)
             if prediction.raw is not None:
                 self.inputs.add(image.batch_id, decoded.grey)
             findings.append(
@@ -171,16 +175,25 @@ class Line:
                     preprocessing=loaded.preprocessing,
                     raw_probability=prediction.raw,
                     probability=prediction.probability,
-                    threshold=loaded.decision.threshold,
-                    band=loaded.decision.band,
-                    label=prediction.label,
-                    reasons=prediction.reasons,
+                    threshold=decision.threshold,
+                    band=decision.band,
+                    label=answer.label,
+                    reasons=answer.reasons,
                     decode_ms=decoded.milliseconds,
                     predict_ms=each_ms,
                     gate=self._judge.gate_version,
                 )
             )
         return findings, failures
+
+    def _decisions(self, version: str, own: Decision, hospitals: set[str]) -> dict[str, Decision]:
+        """The version's decision, but a hospital's own operating point where it has one."""
+        with self._database.read() as session:
+            points = sites.of(session, version, hospitals)
+        return {
+            one: replace(own, threshold=points[one].threshold, band=points[one].band) if one in points else own
+            for one in hospitals
+        }
 
     def _store(self, claim: Claim, findings: list[Finding], failures: list[Failure]) -> int:
         """Store it, trying again while the database is away and the lease may still be ours."""

@@ -44,6 +44,12 @@ class Decision:
         logit = np.log(bounded / (1 - bounded))
         return np.asarray(1 / (1 + np.exp(-(self.slope * logit + self.intercept))))
 
+    def again(self, prediction: "Prediction") -> "Prediction":
+        """Return the same numbers with the label that this decision gives them; without numbers, as it is."""
+        if prediction.raw is None or prediction.probability is None:
+            return prediction
+        return self.prediction(prediction.raw, prediction.probability)
+
     def is_inconclusive(self, probability: float) -> bool:
         return self.band is not None and self.band[0] <= probability < self.band[1]
 

@@ -13,6 +13,7 @@ from db import (  # noqa: F401 - their tables
     retraining,
     shadows,
     sign_ins,
+    sites,
     slots,
     tenants,
 )
