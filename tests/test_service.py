@@ -25,6 +25,7 @@ from tests.pictures import saved
 from tests.service import Service, free_port, until, zipped
 from training.phantoms import phantom
 from up import StartFailed
+from worker.decision import Decision
 
 Radiograph = Callable[[int], bytes]
 
@@ -48,8 +49,10 @@ def test_a_result_says_who_made_it_from_what(service: Service) -> None:
     assert result.model_version == service.progress(result.batch_id).model_version
     assert result.probability is not None
     assert 0 <= result.probability <= 1
-    assert result.label == ("positive" if result.probability >= result.threshold else "negative")
-    assert (result.preprocessing, len(result.weights_sha256)) == ("grey128-1", 64)
+    band = (result.band_low, result.band_high)
+    stored = Decision(result.threshold, 1, 0, None if None in band else band)  # type: ignore[arg-type]
+    assert result.label == stored.label(result.probability)
+    assert (result.preprocessing, len(result.weights_sha256)) == ("lungs128-1", 64)
 
 
 def test_every_image_of_a_night_is_answered_once(service: Service, radiograph: Radiograph) -> None:
@@ -89,7 +92,10 @@ def test_results_come_as_csv_and_json(service: Service) -> None:
     path = f"/v1/batches/{batch_id}/results"
     answer = service.http.get(path, headers={"Accept": "text/csv"})
     rows = list(csv.DictReader(io.StringIO(answer.text)))
-    assert list(rows[0]) == ["custom_id", "state", "code", "label", "probability", "model_version", "sha256", "reasons"]
+    first = ["custom_id", "state", "code", "label", "probability", "model_version", "sha256", "reasons"]
+    decided = ["threshold", "band_low", "band_high"]
+    assert set(rows[0]) >= {*first, *decided}
+    assert list(rows[0])[: len(first)] == first, "a new column comes last"
     assert rows[0]["custom_id"] == "'=1+1.png"  # else a spreadsheet runs it
     assert (rows[1]["code"], rows[1]["label"], rows[1]["probability"]) == ("unsupported_type", "", "")
     told = service.http.get(path).json()
