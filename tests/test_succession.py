@@ -168,8 +168,7 @@ def would_change(service: Service, version: str, last: int) -> int:
         model = registry.find(session, version)
         card, sha256 = registry.card_of(model), model.weights_sha256
     blobs = Blobs(service.settings.blobs)
-    decision = Decision(card.threshold, card.calibration_slope, card.calibration_intercept)
-    predictor = Predictor(blobs.read(sha256), decision, preprocessing=card.preprocessing, batch_size=8)
+    predictor = Predictor(blobs.read(sha256), Decision.of(card), preprocessing=card.preprocessing, batch_size=8)
     decoded = [decoder.decoded(blobs.read(row.image_sha256)) for row in rows]
     found = assess(decoded, Gate(batch_size=8), predictor.predict)
     return sum(one.label != row.label for one, row in zip(found, rows, strict=True))
@@ -179,18 +178,19 @@ def test_the_commands_shadow_promote_and_go_back(running: Service, files: dict[s
     before, home = champion(running), running.settings.home
     running.wait(running.submit(files))
     version = candidate(running, 14)
-    shadowed = command("shadow", "--model", version, "--last", "10", "--json", home=home)
+    last = len(files)
+    shadowed = command("shadow", "--model", version, "--last", str(last), "--json", home=home)
     assert shadowed.returncode == 0, shadowed.stderr
     report = running.http.get(f"/v1/models/{version}").json()["shadow"]
-    assert report["images"] == 10
-    assert sum(flip["images"] for flip in report["flips"]) == would_change(running, version, 10)
+    assert report["images"] == last
+    assert sum(flip["images"] for flip in report["flips"]) == would_change(running, version, last)
     assert until(lambda: counted(running, before), "what came in is counted")
     promoted = command("promote", version, "--reason", "test", "--who", "Dr B", home=home)
     assert (promoted.returncode, champion(running)) == (0, version), promoted.stderr
     assert version in command("models", home=home).stdout
-    seen = command("shadow", "--model", before, "--last", "10", "--json", home=home)
+    seen = command("shadow", "--model", before, "--last", str(last), "--json", home=home)
     assert seen.returncode == 0, seen.stderr
-    assert json.loads(seen.stdout)["data"]["images"] == 10
+    assert json.loads(seen.stdout)["data"]["images"] == last
     again = command("promote", version, "--reason", "test", home=home)
     assert (again.returncode, "already_champion" in again.stderr) == (Exit.REFUSED, True)
     back = command("rollback", "--reason", "test", "--json", home=home)
