@@ -120,7 +120,7 @@ _AGAIN = """## Run it yourself
 
     make chaos                                     # everything; what is done at this commit is not done again
     make chaos FAULT=worker-kill N=20 SEED=7       # one fault; the same seed makes the same choices
-    make chaos TIER=middle                         # a tenth of it, as CI does
+    make chaos TIER=middle                         # a tenth of it
 
 The faults by name: {names}.
 """.format(names=", ".join(f"`{name}`" for name in FAULTS))
