@@ -18,10 +18,10 @@ import pytest
 
 import operator_key
 from terminal import Exit
+from tests.clients import alone, saying
 from tests.project import ROOT
 from tests.service import Service, until
 from tests.test_cli import CXR, Run, cxr
-from tests.test_client import alone, saying
 from tests.test_docs import LEAVES
 from training import phantoms
 

@@ -24,8 +24,8 @@ from doctor.finding import Finding, State
 from settings import Settings
 from terminal import Exit
 from tests import test_cli
+from tests.clients import saying
 from tests.service import Service, free_port, until
-from tests.test_client import saying
 from training import shipped
 
 READY = b'{"ready": %s, "problems": [%s], "workers": 1, "version": "%s"}'
