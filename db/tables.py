@@ -91,6 +91,15 @@ class Table(DeclarativeBase):
     metadata = MetaData(naming_convention=names.CONVENTION)
 
 
+class Tenant(Table):
+    """A hospital whose data nobody else sees."""
+
+    __tablename__ = "tenants"
+    id: Mapped[str] = mapped_column(Text, primary_key=True)
+    created_at: Mapped[datetime] = mapped_column(Moment)
+    __table_args__ = (CheckConstraint("id <> '' AND id <> '*'", name="id_names_one"),)
+
+
 class Model(Table):
     """A registered model version; its weights are a blob under `weights_sha256`."""
 

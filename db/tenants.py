@@ -2,25 +2,15 @@
 
 import re
 from collections.abc import Sequence
-from datetime import datetime
 
-from sqlalchemy import CheckConstraint, Text, insert, select
-from sqlalchemy.orm import Mapped, Session, mapped_column
+from sqlalchemy import insert, select
+from sqlalchemy.orm import Session
 
 from db import audit
-from db.clock import Moment, now
-from db.tables import Table
+from db.clock import now
+from db.tables import Tenant
 
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
-
-
-class Tenant(Table):
-    """A hospital whose data nobody else sees."""
-
-    __tablename__ = "tenants"
-    id: Mapped[str] = mapped_column(Text, primary_key=True)
-    created_at: Mapped[datetime] = mapped_column(Moment)
-    __table_args__ = (CheckConstraint("id <> '' AND id <> '*'", name="id_names_one"),)
 
 
 class TenantUnusable(Exception):

@@ -12,7 +12,7 @@ from db.batches import Item
 from db.blobs import Blobs
 from db.database import Database
 from db.results import Search
-from db.tables import Batch, Image, Lane, Result, Table
+from db.tables import Batch, Image, Lane, Result, Table, Tenant
 from db.tenancy import Belonging
 from tests.test_queue import finding
 
@@ -203,4 +203,4 @@ def test_a_tenants_name_is_a_plain_word(database: Database) -> None:
             with pytest.raises(tenants.TenantUnusable):
                 tenants.add(session, name, actor="test")
     with pytest.raises(IntegrityError), database.write() as session:
-        session.execute(insert(tenants.Tenant).values(id="*", created_at=text("CURRENT_TIMESTAMP")))
+        session.execute(insert(Tenant).values(id="*", created_at=text("CURRENT_TIMESTAMP")))
