@@ -163,13 +163,18 @@ def fill_disk(scene: Scene) -> None:
 
 
 def set_clock(scene: Scene) -> None:
-    """Once more images were finished by the clock as it is: else nobody could see that it was set."""
+    """Once more images were finished by the clock as it is: else nobody could see that it was set.
+
+    The file is replaced in one step: libfaketime ends a process that reads it half written.
+    """
     before = scene.finished()
     until(lambda: scene.finished() > before, "an image is finished")
     clock = Path(CLOCK.format(home=scene.field.home))
     present = clock.read_text() if clock.exists() else "+0"
     offsets = [f"{hours * _HOUR_SECONDS:+d}" for hours in (-1, 0, 1)]
-    clock.write_text(scene.dice.choice([offset for offset in offsets if offset != present]))
+    following = clock.with_suffix(".next")
+    following.write_text(scene.dice.choice([offset for offset in offsets if offset != present]))
+    following.replace(clock)
 
 
 def poison(scene: Scene) -> None:
