@@ -88,6 +88,13 @@ class Settings:
     )
     retrain_labels: int = _setting("CXR_RETRAIN_LABELS", 20, "Newly labelled images below which none is made", least=1)
     retrain_epochs: int = _setting("CXR_RETRAIN_EPOCHS", 40, "Epochs of a retraining run at most", least=1)
+    trainer_share: int = _setting(
+        "CXR_TRAINER_SHARE",
+        10,
+        "Percent of its time that the trainer works while images wait; 100 where it has a machine of its own",
+        least=1,
+        most=100,
+    )
     retrain_promote: int = _setting(
         "CXR_RETRAIN_PROMOTE", 0, "1: a candidate that passes the gate becomes champion without a person", most=1
     )

@@ -182,6 +182,12 @@ def has_suspects(session: Session, lane: Lane, *, without: AbstractSet[str] = fr
     return session.scalars(select(suspect)).one()
 
 
+def is_busy(session: Session) -> bool:
+    """Whether an image waits for a worker or is in one's hands."""
+    open_image = exists().where(Image.state.in_([ImageState.QUEUED, ImageState.LEASED]))
+    return session.scalars(select(open_image)).one()
+
+
 def waiting(session: Session) -> dict[Lane, int]:
     """How many images are queued in each lane."""
     rows = session.execute(

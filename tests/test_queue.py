@@ -70,6 +70,21 @@ def progress(database: Database, batch_id: str) -> batches.Progress:
     return found
 
 
+def is_busy(database: Database) -> bool:
+    with database.read() as session:
+        return queue.is_busy(session)
+
+
+def test_the_line_is_busy_from_the_first_waiting_image_to_the_last_answer(database: Database) -> None:
+    before = is_busy(database)
+    submit(database, 2)
+    waiting = is_busy(database)
+    held = taken(database)
+    working = is_busy(database)
+    finish(database, held)
+    assert (before, waiting, working, is_busy(database)) == (False, True, True, False)
+
+
 def test_images_are_claimed_in_order_and_no_more_than_asked_for(database: Database) -> None:
     submit(database, 10)
     first, second = taken(database, 4), taken(database, 100)

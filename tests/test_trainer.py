@@ -30,7 +30,7 @@ class Bench:
         settings = Settings.from_environment(environment | ({"CXR_TRAINING_DATA": str(data)} if data else {}))
         cxr.bring_up_to_date(settings)
         self.database = Database(settings.database_url)
-        self.parts = Parts(settings, self.database, Blobs(settings.blobs), decoders)
+        self.parts = Parts(settings, self.database, Blobs(settings.blobs), decoders, stand_back=lambda: None)
         self.stopping = threading.Event()
         self.trainer = Trainer(self.parts, Tickets(celery_app(settings), batch_size=1), self.stopping)
 

@@ -23,6 +23,7 @@ from worker.decision import Decision
 from worker.preparation import Prepare, preparation
 
 OnEpoch = Callable[[int, int, dict[str, float]], None]
+OnStep = Callable[[], None]
 
 MEASURE: Final = "val_calibrated_loss"
 """By which the epoch is chosen; it stands in the learning curves."""
@@ -78,6 +79,7 @@ def fit(
     on_epoch: OnEpoch | None = None,
     checkpoint: Checkpoint | None = None,
     *,
+    on_step: OnStep | None = None,
     logs: Path | None = None,
     devices: str = "GPU",
 ) -> Fitted:
@@ -107,7 +109,7 @@ def fit(
         validation_data=_plain(held_back, validation, config.batch_size),
         initial_epoch=best.resume(model),
         epochs=config.epochs,
-        callbacks=[best, *([Curves(logs)] if logs else [])],
+        callbacks=[best, *_after_each_step(on_step), *([Curves(logs)] if logs else [])],
         shuffle=False,  # the data set draws by itself, from the seed
         verbose=0,
     )
@@ -115,6 +117,10 @@ def fit(
     wanted = Wanted(config.sensitivity, config.specificity)
     decision = calibration.decide(raw(), validation.positive, validation.patients, wanted=wanted)
     return Fitted(cnn.weights_to_bytes(model), decision, best.history, best.epoch)
+
+
+def _after_each_step(call: OnStep | None) -> list[keras.callbacks.Callback]:
+    return [keras.callbacks.LambdaCallback(on_train_batch_end=lambda _batch, _logs: call())] if call else []
 
 
 def shares(radiographs: Radiographs) -> NDArray[np.float64]:

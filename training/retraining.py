@@ -19,7 +19,7 @@ from settings import Settings
 from training import data, harvest, runs, verdicts
 from training.checkpoint import Checkpoint
 from training.data import Radiographs
-from training.fit import Config
+from training.fit import Config, OnStep
 from training.index import DataUnusable, index
 from worker import shadow
 from worker.decoders import Decoders
@@ -42,6 +42,7 @@ class Parts:
     database: Database
     blobs: Blobs
     decoders: Decoders
+    stand_back: OnStep
 
 
 class TooFewLabels(Exception):
@@ -59,7 +60,11 @@ def carry_out(parts: Parts, run: RetrainingRun, note: Note) -> Verdict:
     note(epochs=config.epochs)
     checkpoint = Checkpoint(directory / _CHECKPOINT)
     made = runs.trained(
-        radiographs, config, on_epoch=lambda epoch, _of, _logs: note(epoch=epoch), checkpoint=checkpoint
+        radiographs,
+        config,
+        on_epoch=lambda epoch, _of, _logs: note(epoch=epoch),
+        on_step=parts.stand_back,
+        checkpoint=checkpoint,
     )
     card = verdicts.with_golden(made.card, made.weights)
     runs.save(directory, replace(made, card=card))

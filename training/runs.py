@@ -17,7 +17,7 @@ from training import data
 from training.checkpoint import Checkpoint
 from training.data import Radiographs
 from training.evaluate import EVERYTHING, HELD_OUT, Evaluation, evaluate
-from training.fit import Config, Fitted, OnEpoch, fit
+from training.fit import Config, Fitted, OnEpoch, OnStep, fit
 from training.index import DataUnusable, Entry, folds_are_stated, index
 from training.kept import CARD, WEIGHTS
 from training.provenance import provenance
@@ -59,12 +59,13 @@ def trained(
     config: Config,
     *,
     on_epoch: OnEpoch | None = None,
+    on_step: OnStep | None = None,
     checkpoint: Checkpoint | None = None,
     logs: Path | None = None,
 ) -> Run:
     """Fit, evaluate on the test fold and describe; goes on after the last epoch in `checkpoint`."""
     begun, made_with = time.monotonic(), provenance()
-    fitted = fit(radiographs, config, on_epoch, checkpoint, logs=logs)
+    fitted = fit(radiographs, config, on_epoch, checkpoint, on_step=on_step, logs=logs)
     made_with["seconds"] = round(time.monotonic() - begun)
     held_out = radiographs.folds(config.test_fold)
     scorer = Scorer(fitted.weights, fitted.decision, preprocessing=config.preprocessing)

@@ -5,7 +5,7 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from celery import Celery
 from celery.signals import worker_shutting_down
 from sqlalchemy.exc import DBAPIError
 
-from db import retraining, slots
+from db import queue, retraining, slots
 from db.blobs import Blobs
 from db.database import Database
 from db.retraining import LeaseLost, RetrainingRun, RunState, RunUnfinished
@@ -46,7 +46,9 @@ def run(settings: Settings) -> None:
     device.prepare()
     from training.retraining import Parts  # noqa: PLC0415 - loads TensorFlow, which the device must precede
 
-    trainer = Trainer(Parts(settings, database, Blobs(settings.blobs), decoders), Tickets(app, batch_size=1), stopping)
+    stand_back = priority.StandBack(_line_is_busy(database), settings.trainer_share / 100, stopping.wait)
+    parts = Parts(settings, database, Blobs(settings.blobs), decoders, stand_back)
+    trainer = Trainer(parts, Tickets(app, batch_size=1), stopping)
     app.task(name=RETRAIN)(trainer.ask_by_the_clock)
     app.task(name=TRAIN)(trainer.look)
     threading.Thread(target=trainer.look_now_and_then, daemon=True).start()
@@ -183,6 +185,15 @@ class _Lease(threading.Thread):
                 self.cancelling = retraining.hold_on(session, self._run, lease_seconds=self._seconds, **progress)
         except LeaseLost:
             self._lost = True
+
+
+def _line_is_busy(database: Database) -> Callable[[], bool]:
+    def ask() -> bool:
+        with contextlib.suppress(DBAPIError), database.read() as session:
+            return queue.is_busy(session)
+        return False
+
+    return ask
 
 
 def _consume(app: Celery) -> None:
