@@ -46,7 +46,8 @@ _SWITCH_SECONDS = 0.0005
 
 def run(settings: Settings) -> None:
     """Work until SIGTERM; then finish the running micro-batch and stop."""
-    _heed_early_signals()
+    stopping = threading.Event()
+    _heed_early_signals(stopping)
     name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
     sys.setswitchinterval(_SWITCH_SECONDS)
     database, blobs = Database(settings.database_url), Blobs(settings.blobs)
@@ -62,7 +63,6 @@ def run(settings: Settings) -> None:
 
         models = Models(database, blobs, batch_size=settings.batch_size)
         line = Line(database, blobs, models, decoders, settings, worker=name)
-        stopping = threading.Event()
         _register_work(app, line.work, stopping)
         succession = Succession(database, models, worker=name)
         app.task(name=SUCCESSION)(succession.look_again)
@@ -101,16 +101,18 @@ def _also(succession: "Succession", line: "Line", database: Database) -> None:
     line.inputs.write(database)
 
 
-def _heed_early_signals() -> None:
-    """SIGTERM before Celery takes it over: end, or, where Python swallows that in a callback, when Celery is ready."""
-    told = threading.Event()
+def _heed_early_signals(stopping: threading.Event) -> None:
+    """SIGTERM before Celery takes it over: end, or, where Python swallows that in a callback, when Celery is ready.
+
+    Celery swallows it too, in the moment before it listens itself: then it returns as if it had ended by itself.
+    """
 
     def stop(*_: object) -> None:
-        told.set()
+        stopping.set()
         sys.exit(0)
 
     def stop_late(**_: object) -> None:
-        if told.is_set():
+        if stopping.is_set():
             os.kill(os.getpid(), signal.SIGTERM)
 
     signal.signal(signal.SIGTERM, stop)
