@@ -24,6 +24,7 @@ import api.webhook_commands
 import operator_key
 import training.commands
 import training.judging
+import training.points
 import training.shadowing
 import up
 from completion import completion
@@ -234,6 +235,7 @@ for command in (
     completion,
     doctor,
     training.judging.judge,
+    training.points.operating_point,
     training.shadowing.shadow,
     reclassify,
     verify,

@@ -36,7 +36,13 @@ def decided(fitted: Decision, raw: Numbers, truth: Truth, patients: NDArray[np.s
     The band begins where the threshold might as well lie had other patients been asked (2.5 % of the bootstrap), and
     ends where it might (97.5 %), but not before the stated specificity is reached.
     """
-    probability = fitted.calibrate(raw)
+    return decided_at(fitted, fitted.calibrate(raw), truth, patients, wanted=wanted)
+
+
+def decided_at(
+    fitted: Decision, probability: Numbers, truth: Truth, patients: NDArray[np.str_], *, wanted: Wanted
+) -> Decision:
+    """Do the same from calibrated probabilities."""
 
     def threshold(some: Numbers, theirs: Truth) -> float | None:
         return operating_point(some, theirs, sensitivity=wanted.sensitivity) if theirs.any() else None

@@ -1,6 +1,6 @@
 """From a model's raw output to the answer: calibration, operating point, band."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -32,11 +32,21 @@ class Decision:
         band = None if stored[0] is None or stored[1] is None else (stored[0], stored[1])
         return cls(card.threshold, card.calibration_slope, card.calibration_intercept, band)
 
+    def at(self, threshold: float, band: tuple[float, float]) -> Self:
+        """Return the same calibration with another operating point."""
+        return replace(self, threshold=threshold, band=band)
+
     def calibrate(self, raw: NDArray[np.float64]) -> NDArray[np.float64]:
         """Platt scaling: sigmoid(slope · logit(raw) + intercept). Platt 1999."""
         bounded = np.clip(raw, 1e-7, 1 - 1e-7)
         logit = np.log(bounded / (1 - bounded))
         return np.asarray(1 / (1 + np.exp(-(self.slope * logit + self.intercept))))
+
+    def again(self, prediction: "Prediction") -> "Prediction":
+        """Return the same numbers with the label that this decision gives them; without numbers, as it is."""
+        if prediction.raw is None or prediction.probability is None:
+            return prediction
+        return self.prediction(prediction.raw, prediction.probability)
 
     def is_inconclusive(self, probability: float) -> bool:
         return self.band is not None and self.band[0] <= probability < self.band[1]

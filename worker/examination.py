@@ -23,11 +23,14 @@ def examine(
     start = time.perf_counter()
     predictions = judge.judge(version, [decoded for _, decoded in images])
     each_ms = (time.perf_counter() - start) * 1000 / len(images)
+    decisions = models.decisions(version, {image.tenant for image, _ in images})
     findings, failures = [], []
     for (image, decoded), prediction in zip(images, predictions, strict=True):
         if prediction.raw is not None and not math.isfinite(prediction.raw):
             failures.append(failure(image, "model_output"))
             continue
+        decision = decisions[image.tenant]
+        answer = decision.again(prediction)
         findings.append(
             Finding(
                 image=image,
@@ -36,10 +39,10 @@ def examine(
                 preprocessing=loaded.preprocessing,
                 raw_probability=prediction.raw,
                 probability=prediction.probability,
-                threshold=loaded.decision.threshold,
-                band=loaded.decision.band,
-                label=prediction.label,
-                reasons=prediction.reasons,
+                threshold=decision.threshold,
+                band=decision.band,
+                label=answer.label,
+                reasons=answer.reasons,
                 decode_ms=decoded.milliseconds,
                 predict_ms=each_ms,
                 gate=judge.gate_version,

@@ -3,8 +3,10 @@
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Collection
 from dataclasses import dataclass
 
+from db import operating_points
 from db.blobs import BlobDamaged, Blobs
 from db.database import Database
 from db.tables import Model
@@ -45,6 +47,19 @@ class Models:
             while len(self._loaded) > _KEPT:
                 self._loaded.popitem(last=False)
             return self._loaded[version]
+
+    def decisions(self, version: str, tenants: Collection[str]) -> dict[str, Decision]:
+        """How the version decides at each of these hospitals: as it was registered, or at a point of their own."""
+        own = self.get(version).decision
+        with self._database.read() as session:
+            points = operating_points.holding(session, version, tenants)
+        return {name: own.at(*points[name]) if name in points else own for name in tenants}
+
+    def decisions_ever(self, version: str, tenant: str) -> list[Decision]:
+        """How the version has decided at the hospital: as it was registered, and at each point of its own."""
+        own = self.get(version).decision
+        with self._database.read() as session:
+            return [own, *(own.at(*point) for point in operating_points.ever(session, version, tenant))]
 
     def unusable(self) -> frozenset[str]:
         """The versions that could not be loaded a moment ago; their batches are not for this worker."""

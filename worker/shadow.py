@@ -26,18 +26,20 @@ def look(
     on_image: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> ShadowReport:
     """Let the version judge the last images as the line would, and keep what would change. Raises ModelUnusable."""
-    loaded = Models(database, blobs, batch_size=_TOGETHER).get(version)
+    models = Models(database, blobs, batch_size=_TOGETHER)
+    loaded = models.get(version)
     gate = Gate(batch_size=_TOGETHER)
     with database.read() as session:
         answered = shadows.last(session, images)
+    decisions = models.decisions(version, {one.site for one in answered})
     seen: list[Seen] = []
     for start in range(0, len(answered), _TOGETHER):
         some = answered[start : start + _TOGETHER]
         decoded = decoders.decode([blobs.path(one.sha256) for one in some])
         whole = [answer for answer in decoded if isinstance(answer, Decoded)]
-        labels = iter([prediction.label for prediction in assess(whole, gate, loaded.predictor.predict)])
+        predictions = iter(assess(whole, gate, loaded.predictor.predict))
         seen += [
-            Seen(one, next(labels) if isinstance(answer, Decoded) else None)
+            Seen(one, decisions[one.site].again(next(predictions)).label if isinstance(answer, Decoded) else None)
             for one, answer in zip(some, decoded, strict=True)
         ]
         on_image(len(seen), len(answered))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from db.blobs import Blobs
 from db.results import Found
 from db.tables import Result
-from worker.decision import ModelUnusable, Prediction
+from worker.decision import Decision, ModelUnusable, Prediction
 from worker.decoders import Decoded, Decoders
 from worker.judge import Judge
 from worker.models import Loaded, Models
@@ -51,7 +51,10 @@ def verify(found: Found, blobs: Blobs, decoders: Decoders, models: Models, judge
     (decoded,) = decoders.decode([path])
     if isinstance(decoded, ImageRejected):
         return Verified(None, None, (f"the stored bytes are now {decoded.code}: {decoded.words}",))
-    return _compared(found, loaded, _predicted(kept, loaded, judge, decoded))
+    ever = models.decisions_ever(kept.model_version, kept.tenant)
+    # One that never was compares as the registered one, which says so.
+    decision = next((one for one in ever if _numbers_of(one) == _numbers_kept(kept)), loaded.decision)
+    return _compared(found, loaded, decision, _predicted(kept, loaded, judge, decoded))
 
 
 def _predicted(kept: Result, loaded: Loaded, judge: Judge, decoded: Decoded) -> Prediction:
@@ -60,9 +63,9 @@ def _predicted(kept: Result, loaded: Loaded, judge: Judge, decoded: Decoded) -> 
     return judge.judge(kept.model_version, [decoded])[0]
 
 
-def _compared(found: Found, loaded: Loaded, now: Prediction) -> Verified:
+def _compared(found: Found, loaded: Loaded, decision: Decision, now: Prediction) -> Verified:
     kept = found.result
-    differences = list(_differences(found, loaded, now))
+    differences = list(_differences(found, loaded, decision, now))
     difference = None
     if kept.raw_probability is not None and now.raw is not None:
         difference = abs(kept.raw_probability - now.raw)
@@ -71,23 +74,29 @@ def _compared(found: Found, loaded: Loaded, now: Prediction) -> Verified:
     return Verified(now.raw, difference, tuple(differences))
 
 
-def _differences(found: Found, loaded: Loaded, now: Prediction) -> Iterator[str]:
+def _differences(found: Found, loaded: Loaded, decision: Decision, now: Prediction) -> Iterator[str]:
     """What is not as it must be; the label must follow from the kept number, since a computed one may round otherwise."""
     kept = found.result
     if kept.image_sha256 != found.image.sha256:
         yield "the result names other bytes than its image"
     if kept.weights_sha256 != loaded.weights_sha256:
         yield f"the weights: kept {kept.weights_sha256}, registered {loaded.weights_sha256}"
-    registered = (loaded.decision.threshold, *(loaded.decision.band or (None, None)))
-    if (kept.threshold, kept.band_low, kept.band_high) != registered:
-        kept_ones = (kept.threshold, kept.band_low, kept.band_high)
-        yield f"the threshold and band: kept {kept_ones}, registered {registered}"
+    if _numbers_of(decision) != _numbers_kept(kept):
+        yield f"the threshold and band: kept {_numbers_kept(kept)}, registered {_numbers_of(decision)}"
     if kept.raw_probability is None or kept.probability is None or now.raw is None:
         if (kept.raw_probability, tuple(kept.reasons)) != (now.raw, now.reasons):
             yield f"the gate: kept {kept.reasons or 'passed'}, computed {list(now.reasons) or 'passed'}"
         return
-    decided = loaded.predictor.decide(kept.raw_probability)
+    decided = decision.again(loaded.predictor.decide(kept.raw_probability))
     if not math.isclose(kept.probability, decided.probability or 0, abs_tol=_SAME_ARITHMETIC):
         yield f"the calibrated probability: kept {kept.probability}, {decided.probability} follows from the raw one"
     if (kept.label, tuple(kept.reasons)) != (decided.label, decided.reasons):
         yield f"the label: kept {kept.label}, {decided.label} follows from the probability"
+
+
+def _numbers_of(decision: Decision) -> tuple[float | None, ...]:
+    return decision.threshold, *(decision.band or (None, None))
+
+
+def _numbers_kept(result: Result) -> tuple[float | None, ...]:
+    return result.threshold, result.band_low, result.band_high

@@ -9,6 +9,7 @@ from db import (  # noqa: F401 - their tables
     idempotency,
     keys,
     labels,
+    operating_points,
     promotions,
     registry,
     retention,
