@@ -18,6 +18,7 @@ import api.draft_commands
 import api.folders
 import api.key_commands
 import api.labelling
+import api.model_commands
 import api.retrieval
 import api.succession
 import api.webhook_commands
@@ -231,7 +232,8 @@ for command in (
     training.commands.classify,
     training.commands.train,
     training.commands.evaluate,
-    training.commands.models,
+    api.model_commands.models,
+    api.model_commands.monitoring,
     completion,
     doctor,
     training.judging.judge,

@@ -15,10 +15,11 @@ from api.problems import Problem
 from api.wiring import parts
 from db import keys, sign_ins
 from db.keys import Caller, Scope
+from db.tenancy import DEFAULT
 
 View = TypeVar("View", bound=Callable[..., Any])
 
-_MARK = "cxr_scopes"
+_MARK, _SHARED = "cxr_scopes", "cxr_shared"
 _OPEN: Final = {"static", "openapi.spec"}  # nothing of a hospital
 
 
@@ -33,6 +34,12 @@ def needs(*scopes: Scope) -> Callable[[View], View]:
 
 
 open_to_all = needs()
+
+
+def of_the_installation(view: View) -> View:
+    """Let a view that changes what all hospitals share answer the keys of the installation's own tenant alone."""
+    setattr(view, _SHARED, True)
+    return view
 
 
 def register(app: APIFlask) -> None:
@@ -65,6 +72,9 @@ def _admit() -> Response | None:
     if not needed & caller.scopes:
         wanted = " or ".join(sorted(needed))
         raise Problem(403, "scope_missing", f"This needs a key with the scope {wanted}.")
+    if caller.tenant != DEFAULT and getattr(current_app.view_functions[request.endpoint], _SHARED, False):
+        words = f"All hospitals share the models: this needs a key of the tenant {DEFAULT}, the installation's own."
+        raise Problem(403, "not_the_installation", words)
     g.caller = caller
     return None
 

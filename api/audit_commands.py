@@ -1,7 +1,8 @@
-"""The commands of the audit: verify it, export it. They work on the database itself."""
+"""The commands of the audit: list it, and, on the database itself, verify, sign and export it."""
 
 import json
 import sys
+from collections.abc import Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 import click
 
 from api import fhir
+from api.connection import connected, plain_data
+from cxr_client import AuditEvent
 from db import audit as chain
 from db import migrate, proof, trail
 from db.audit import Entry
@@ -16,7 +19,7 @@ from db.chains import AuditRow
 from db.database import Database
 from db.trail import Search
 from settings import Settings
-from terminal import answer, answers, fail, json_option, operator, words
+from terminal import answer, answers, fail, json_option, operator, plain, table, words
 
 
 @click.group()
@@ -61,6 +64,29 @@ def head(settings: Settings) -> None:
     with _database(settings).read() as session:
         for one in heads.Heads(settings.audit_heads).sign(session):
             click.echo(one.line())
+
+
+@audit.command("list")
+@click.option("--from", "since", type=click.DateTime(), help="Rows of then (UTC) and later.")
+@click.option("--to", "until", type=click.DateTime(), help="Rows before then (UTC).")
+@click.option("--actor", help="Only what this one did.")
+@click.option("--action", help="Only rows of this action, such as result.viewed.")
+@click.option("--subject", help="Only what was done to this: a batch, a result, a key.")
+@json_option
+@click.pass_obj
+def list_(settings: Settings, /, since: datetime | None, until: datetime | None, **wanted: str | None) -> None:
+    """Show the rows of one's own hospital, oldest first, from the server."""
+    with connected(settings) as client:
+        found = list(client.audit(since=_utc(since), until=_utc(until), **wanted))
+    answer([plain_data(row) for row in found], lambda: _show(found))
+
+
+def _show(found: Sequence[AuditEvent]) -> None:
+    shown = table("row", "at (UTC)", "who", "what", "to what", "from", right={"row"}, whole={"row", "at (UTC)", "what"})
+    for row in found:
+        at = row.at[:19].replace("T", " ")
+        shown.add_row(str(row.seq), at, plain(row.actor), row.action, plain(row.subject), row.origin or "")
+    answers.print(shown)
 
 
 @audit.command()

@@ -1,20 +1,19 @@
-"""The operator's commands on the database itself: keys, tenants, and a link that signs a browser in."""
+"""Keys, on the database itself or, with CXR_URL, over HTTP; tenants, and a link that signs a browser in."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
 
 import click
 from sqlalchemy.orm import Session
 
 import operator_key
 import up
+from api.connection import connected
+from cxr_client import Key
 from db import audit, clock, keys, migrate, tenancy, tenants
 from db.keys import ApiKey, Scope
 from settings import Settings
 from terminal import Exit, answer, answers, fail, json_option, operator, plain, table, words
-
-_SHORTEST_DAYS, _LONGEST_DAYS = 1, 3650
 
 
 @click.group()
@@ -32,8 +31,10 @@ def key() -> None:
     type=click.Choice([scope.value for scope in Scope]),
     help="What it may do.",
 )
-@click.option("--tenant", default=tenancy.DEFAULT, show_default=True, help="The hospital that it speaks for.")
-@click.option("--days", default=keys.DAYS, show_default=True, type=click.IntRange(_SHORTEST_DAYS, _LONGEST_DAYS))
+@click.option("--tenant", help=f"The hospital that it speaks for; {tenancy.DEFAULT} if none is given.")
+@click.option(
+    "--days", default=keys.DAYS, show_default=True, type=click.IntRange(keys.SHORTEST_DAYS, keys.LONGEST_DAYS)
+)
 @click.option("--person", help="Whom the sign-in provider knows; the key then opens the pages to them.")
 @click.option("--keep", is_flag=True, help="Keep it in CXR_HOME for this machine's command line.")
 @json_option
@@ -42,13 +43,23 @@ def create(
     settings: Settings,
     name: str,
     *,
-    scopes: tuple[Scope, ...],
-    tenant: str,
+    scopes: tuple[str, ...],
+    tenant: str | None,
     days: int,
     person: str | None,
     keep: bool,
 ) -> None:
     """Make a key and print it: this once, for only its hash is stored."""
+    if settings.url:
+        if tenant or person or keep:
+            fail("--tenant, --person and --keep need the server's own machine, without CXR_URL", status=Exit.USAGE)
+        with connected(settings) as client:
+            there = client.keys.create(name, scopes, days=days)
+        if there.key is None:
+            fail(f"the answer was lost on its way, and the key with it: cxr key revoke {there.id}, and make another")
+        _tell(there.key)
+        return
+    tenant = tenant or tenancy.DEFAULT
     with _changing(settings) as session:
         if not tenants.exists(session, tenant):
             fail(f"there is no tenant {tenant}: cxr tenant create {tenant}", code="tenant_unknown")
@@ -57,6 +68,10 @@ def create(
         )
         if keep:
             operator_key.keep(settings, made)
+    _tell(made)
+
+
+def _tell(made: str) -> None:
     answer({"key": made}, lambda: answers.print(made))
 
 
@@ -65,9 +80,13 @@ def create(
 @click.pass_obj
 def list_(settings: Settings) -> None:
     """Show every key: whose, for what, until when, and when it was last used."""
-    with _changing(settings) as session:
-        present = clock.read(session)
-        found = [_row(one, present) for one in keys.every(session)]
+    if settings.url:
+        with connected(settings) as client:
+            found = [_row(one, one.state) for one in client.keys.all()]
+    else:
+        with _changing(settings) as session:
+            present = clock.read(session)
+            found = [_row(one, keys.state(one, present)) for one in keys.every(session)]
     answer(found, lambda: _show(found))
 
 
@@ -77,11 +96,15 @@ def list_(settings: Settings) -> None:
 @click.pass_obj
 def revoke(settings: Settings, key_id: str) -> None:
     """Close a key from now on; browsers that signed in with it are signed out."""
-    with _changing(settings) as session:
-        try:
-            keys.revoke(session, key_id, actor=operator()[0])
-        except keys.KeyUnknown:
-            fail(f"there is no key {key_id}: cxr key list", code="key_unknown")
+    if settings.url:
+        with connected(settings) as client:
+            client.keys.revoke(key_id)
+    else:
+        with _changing(settings) as session:
+            try:
+                keys.revoke(session, key_id, actor=operator()[0])
+            except keys.KeyUnknown:
+                fail(f"there is no key {key_id}: cxr key list", code="key_unknown")
     answer({"id": key_id, "state": "revoked"}, lambda: words.print(f"key {key_id} is revoked"))
 
 
@@ -137,8 +160,7 @@ def _show(found: list[dict[str, str | None]]) -> None:
     answers.print(shown)
 
 
-def _row(one: ApiKey, present: datetime) -> dict[str, str | None]:
-    state = "revoked" if one.revoked_at else "expired" if one.expires_at <= present else "open"
+def _row(one: ApiKey | Key, state: str) -> dict[str, str | None]:
     return {
         "id": one.id,
         "name": one.name,

@@ -10,7 +10,7 @@ from flask import current_app
 from pydantic import BaseModel, Field, StringConstraints
 from sqlalchemy.orm import Session
 
-from api.access import needs
+from api.access import needs, of_the_installation
 from api.problems import Problem
 from api.wiring import parts, who
 from db import promotions, registry, shadows
@@ -152,6 +152,7 @@ def one(version: str) -> ModelWhole:
 
 @blueprint.post("/<version>/promote")
 @needs(Scope.ADMIN)
+@of_the_installation
 @blueprint.input(Approval, arg_name="approval")
 @blueprint.output(PromotionAnswer)
 @blueprint.doc(summary="Let it become champion, once a worker has tried it", responses=[404, 409, 422])
@@ -167,6 +168,7 @@ def promote(version: str, approval: Approval) -> PromotionAnswer:
 
 @blueprint.post("/<version>/rollback")
 @needs(Scope.ADMIN)
+@of_the_installation
 @blueprint.input(Approval, arg_name="approval")
 @blueprint.output(PromotionAnswer)
 @blueprint.doc(summary="Make the one champion again that this champion replaced, at once", responses=[404, 409])

@@ -4,6 +4,7 @@
 says with `said` what it read, as soon as it knows.
 """
 
+import json
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -43,6 +44,7 @@ class _Request:
     rebuilt: Rebuilt | None
     fingerprint: str | None = None
     batch_id: str | None = None
+    secret: str | None = None
     reserved: bool = False
 
 
@@ -77,6 +79,12 @@ def about(batch_id: str) -> None:
     """Name the batch that this request makes, before its transaction ends."""
     if g.get("once"):
         g.once.batch_id = batch_id
+
+
+def keep_without(field: str) -> None:
+    """This field of the answer is a secret: it is not kept, and null in the answer to the same request again."""
+    if g.get("once"):
+        g.once.secret = field
 
 
 def _guarded(view: View) -> View:
@@ -176,6 +184,8 @@ def _keep(mine: _Request, response: Response) -> None:
     if not mine.reserved or response.is_streamed:
         return
     location, body = response.headers.get("Location"), response.get_data(as_text=True)
+    if mine.secret and response.status_code not in _REFUSED:
+        body = json.dumps(json.loads(body) | {mine.secret: None})
     try:
         with parts().database.write() as session:
             idempotency.answer(session, mine.key, status=response.status_code, location=location, body=body)

@@ -7,7 +7,7 @@ from apiflask import APIBlueprint
 from flask import current_app, url_for
 from pydantic import BaseModel, Field
 
-from api.access import needs
+from api.access import needs, of_the_installation
 from api.batches import Query
 from api.problems import Problem
 from api.wiring import parts, who
@@ -50,6 +50,7 @@ class RunsQuery(Query):
 
 @blueprint.post("")
 @needs(Scope.ADMIN)
+@of_the_installation
 @blueprint.output(RunAnswer, status_code=202)
 @blueprint.doc(summary="Train a candidate on the base data and the labels so far", responses=[409])
 def ask() -> tuple[RunAnswer, int, dict[str, str]]:
@@ -85,6 +86,7 @@ def one(run_id: str) -> RunAnswer:
 
 @blueprint.post("/<run_id>/cancel")
 @needs(Scope.ADMIN)
+@of_the_installation
 @blueprint.output(RunAnswer, status_code=202)
 @blueprint.doc(summary="Stop a run after its present epoch", responses=[404, 409])
 def cancel(run_id: str) -> RunAnswer:

@@ -83,12 +83,18 @@ def images(settings: Settings, batch: str, state: str | None) -> None:
 
 @click.command()
 @click.argument("result")
+@click.option(
+    "--heatmap", type=click.Path(dir_okay=False, path_type=Path), help="Write where the model looked there, as PNG."
+)
 @json_option
 @click.pass_obj
-def result(settings: Settings, result: str) -> None:
+def result(settings: Settings, result: str, heatmap: Path | None) -> None:
     """Show one result with everything that made it."""
     with connected(settings) as client:
         found = client.result(result)
+        if heatmap:
+            with words.status("a worker draws where the model looked"):
+                heatmap.write_bytes(client.heatmap(result))
 
     def show() -> None:
         _show_fields(plain_data(found))

@@ -3,6 +3,7 @@
 import getpass
 import sys
 import time
+from collections.abc import Sequence
 
 import click
 from rich.progress import MofNCompleteColumn
@@ -10,7 +11,7 @@ from rich.progress import MofNCompleteColumn
 from api.connection import connected, plain_data
 from cxr_client import Client, Promotion, RetrainingRun
 from settings import Settings
-from terminal import Exit, answer, answers, bar, fail, json_option, words
+from terminal import Exit, answer, answers, bar, fail, json_option, minute, plain, table, words
 
 _POLL_SECONDS = 0.25
 _WAIT_SECONDS = 120
@@ -57,11 +58,17 @@ def rollback(settings: Settings, /, who: str | None, reason: str) -> None:
 
 @click.command()
 @click.option("--wait", is_flag=True, help="Follow the run to its end.")
+@click.option("--list", "listed", is_flag=True, help="Show the newest runs, and ask for none.")
 @click.option("--cancel", "stopped", metavar="RUN", help="Stop this run after its present epoch.")
 @json_option
 @click.pass_obj
-def retrain(settings: Settings, /, stopped: str | None, *, wait: bool) -> None:
+def retrain(settings: Settings, /, stopped: str | None, *, wait: bool, listed: bool) -> None:
     """Train a candidate on the base data and the labels so far. With --wait, exits with 1 unless one was made."""
+    if listed:
+        with connected(settings) as client:
+            runs = client.models.runs()
+        answer([plain_data(one) for one in runs], lambda: _show(runs))
+        return
     with connected(settings) as client:
         run = client.models.cancel_run(stopped) if stopped else client.models.retrain()
         if wait:
@@ -71,6 +78,17 @@ def retrain(settings: Settings, /, stopped: str | None, *, wait: bool) -> None:
     answer(plain_data(run), lambda: answers.print(said))
     if wait and run.state != "succeeded":
         sys.exit(Exit.PROBLEM)
+
+
+def _show(runs: Sequence[RetrainingRun]) -> None:
+    shown = table(
+        "asked (UTC)", "run", "state", "epoch", "made", "gate", "problem", whole={"asked (UTC)", "run", "state"}
+    )
+    for run in runs:
+        gate = {None: "", True: "passed", False: "failed"}[run.passed]
+        epoch = f"{run.epoch} of {run.epochs}" if run.epochs else ""
+        shown.add_row(minute(run.asked_at), run.id, run.state, epoch, run.version or "", gate, plain(run.problem or ""))
+    answers.print(shown)
 
 
 def _followed(client: Client, run: RetrainingRun) -> RetrainingRun:

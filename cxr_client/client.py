@@ -11,10 +11,12 @@ from types import TracebackType
 from typing import Any, Self, TypeAlias
 from urllib.parse import quote
 
+from cxr_client import heatmaps
 from cxr_client.answers import Batch, History, Image, Kind, Limits, Ready, Result, Submitted, data, read
 from cxr_client.drafts import Draft, at
 from cxr_client.errors import StillOpen
-from cxr_client.records import Label, Labelled
+from cxr_client.keys import Keys
+from cxr_client.records import AuditEvent, Label, Labelled
 from cxr_client.succession import Models
 from cxr_client.transport import KEY, OnRetry, Transport, read_json, retry_after_seconds
 from cxr_client.uploads import Progress, Upload
@@ -44,6 +46,7 @@ class Client:
         self.url = url
         self.models = Models(self._transport)
         self.webhooks = Webhooks(self._transport)
+        self.keys = Keys(self._transport)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
@@ -166,6 +169,10 @@ class Client:
     def result(self, result_id: str) -> Result:
         return self.ask(Result, "GET", f"/v1/results/{quote(result_id, safe='')}")
 
+    def heatmap(self, result_id: str, *, seconds: float = 120.0) -> bytes:
+        """Where the model looked, as PNG, once a worker has drawn it. Raises StillOpen where none has within `seconds`."""
+        return heatmaps.drawn(self._transport, result_id, seconds)
+
     def history(self, result_id: str) -> History:
         """The life of one result, from its submission to the last look at it."""
         return self.ask(History, "GET", f"/v1/results/{quote(result_id, safe='')}/history")
@@ -194,6 +201,20 @@ class Client:
     def labels(self, *, accession: str | None = None, image_sha256: str | None = None) -> Iterator[Label]:
         """The labels that were given, newest first."""
         return self.pages(Label, "/v1/labels", {"accession": accession, "image_sha256": image_sha256})
+
+    def audit(
+        self,
+        *,
+        actor: str | None = None,
+        action: str | None = None,
+        subject: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> Iterator[AuditEvent]:
+        """The hospital's audit, oldest row first; reading it leaves a row too. The times need a zone."""
+        params = {"actor": actor, "action": action, "subject": subject}
+        params["from"], params["to"] = (moment.isoformat() if moment else None for moment in (since, until))
+        return self.pages(AuditEvent, "/v1/audit", params)
 
     def limits(self) -> Limits:
         return self.ask(Limits, "GET", "/v1/limits")

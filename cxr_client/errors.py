@@ -38,10 +38,10 @@ class NotAllowed(ServerRefused):
 
 
 class StillOpen(ClientError):
-    """The batch had not ended within the time that was given."""
+    """The batch had not ended, or the heatmap was not drawn, within the time that was given."""
 
-    def __init__(self, batch_id: str, seconds: float) -> None:
-        super().__init__(f"{batch_id} has not ended within {seconds:g} s", code="still_open", retryable=True)
+    def __init__(self, what: str, seconds: float) -> None:
+        super().__init__(f"{what} was not done within {seconds:g} s", code="still_open", retryable=True)
 
 
 class FileUnreadable(ClientError):

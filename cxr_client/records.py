@@ -1,6 +1,7 @@
-"""What the server answers about labels, models and webhooks."""
+"""What the server answers about labels, models, webhooks, keys and the audit."""
 
 from datetime import datetime
+from typing import Any
 
 from cxr_client.answers import Answer
 
@@ -81,6 +82,65 @@ class RetrainingRun(Answer):
     asked_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+
+
+class Key(Answer):
+    """An API key of one's own hospital; `key` is the key itself, and is told when it is made alone."""
+
+    id: str
+    name: str
+    tenant: str
+    scopes: list[str]
+    state: str
+    created_at: datetime
+    expires_at: datetime
+    last_used_at: datetime | None
+    key: str | None = None
+
+
+class AuditEvent(Answer):
+    """One row of the audit; `hash` covers everything else in it and the row before."""
+
+    seq: int
+    at: str
+    actor: str
+    origin: str | None
+    action: str
+    subject: str
+    batch_id: str | None
+    detail: dict[str, Any]
+    previous_hash: str
+    hash: str
+
+
+class Rate(Answer):
+    right: int
+    of: int
+    value: float | None
+    interval: tuple[float, float] | None
+
+
+class Performance(Answer):
+    site: str
+    sensitivity: Rate
+    specificity: Rate
+    inconclusive: int
+
+
+class Drift(Answer):
+    feature: str
+    images: int
+    index: float | None
+    bound: float
+    alarm: bool
+
+
+class Monitoring(Answer):
+    """How a version does by ground truth, and how far what comes in has moved."""
+
+    version: str
+    performance: list[Performance]
+    drift: list[Drift]
 
 
 class Webhook(Answer):

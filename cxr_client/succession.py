@@ -2,8 +2,8 @@
 
 from urllib.parse import quote
 
-from cxr_client.answers import read
-from cxr_client.records import ModelList, Promotion, RetrainingRun
+from cxr_client.answers import data, read
+from cxr_client.records import Model, ModelList, Monitoring, Promotion, RetrainingRun
 from cxr_client.transport import Transport
 
 
@@ -17,6 +17,14 @@ class Models:
         """The registered versions, and the last change of champion that was asked for."""
         return read(ModelList, self._transport.json("GET", "/v1/models"))
 
+    def one(self, version: str) -> Model:
+        """One version; `figures` and `config` are in what it answers beyond its fields."""
+        return read(Model, self._transport.json("GET", f"/v1/models/{quote(version, safe='')}"))
+
+    def monitoring(self, version: str) -> Monitoring:
+        """How it does by ground truth, and how far what comes in has moved."""
+        return read(Monitoring, self._transport.json("GET", f"/v1/models/{quote(version, safe='')}/monitoring"))
+
     def promote(self, version: str, *, who: str, reason: str) -> Promotion:
         """Let the version become champion once a worker has tried it."""
         return self._approved(version, "promote", who, reason)
@@ -28,6 +36,10 @@ class Models:
     def retrain(self) -> RetrainingRun:
         """Ask for a retraining run."""
         return read(RetrainingRun, self._transport.json("POST", _RUNS))
+
+    def runs(self) -> list[RetrainingRun]:
+        """The newest runs, newest first."""
+        return [read(RetrainingRun, one) for one in data(self._transport.json("GET", _RUNS))]
 
     def run(self, run_id: str) -> RetrainingRun:
         """Where it stands."""

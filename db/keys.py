@@ -18,6 +18,7 @@ from db.tables import Table
 from db.tenancy import Owned
 
 DAYS = 365
+SHORTEST_DAYS, LONGEST_DAYS = 1, 3650
 _ID_BYTES = 6
 _SECRET_BYTES = 20  # 160 random bits
 _FORM = re.compile(r"cxr_([0-9a-f]{12})_([0-9a-f]{40})")
@@ -32,6 +33,12 @@ class Scope(StrEnum):
     REVIEW = "review"
     ADMIN = "admin"
     AUDIT = "audit"
+
+
+class KeyState(StrEnum):
+    OPEN = "open"
+    EXPIRED = "expired"
+    REVOKED = "revoked"
 
 
 class ApiKey(Owned, Table):
@@ -112,6 +119,11 @@ def create(
     return f"cxr_{key_id}_{secret}"
 
 
+def id_of(key: str) -> str:
+    """Return the id that stands in a key that `create` made."""
+    return key.split("_")[1]
+
+
 def _hashed(secret: str) -> str:
     """A fast hash is right here: slow ones protect words that can be guessed, and 160 random bits cannot be."""
     return hashlib.sha256(secret.encode()).hexdigest()
@@ -152,14 +164,27 @@ def of_person(session: Session, person: str) -> ApiKey | None:
 
 def revoke(session: Session, key_id: str, *, actor: str) -> None:
     """Close the key from now on; a second time changes nothing. Raises KeyUnknown."""
-    key = session.scalar(select(ApiKey).where(ApiKey.id == key_id))
-    if key is None:
-        raise KeyUnknown(key_id)
+    key = find(session, key_id)
     if key.revoked_at is None:
         key.revoked_at = clock.read(session)
         audit.append(
             session, actor, [audit.Entry("key.revoked", f"key:{key_id}", None, {"tenant": key.tenant}, key.tenant)]
         )
+
+
+def find(session: Session, key_id: str) -> ApiKey:
+    """Return the key, if the session may see it. Raises KeyUnknown."""
+    key = session.scalar(select(ApiKey).where(ApiKey.id == key_id))
+    if key is None:
+        raise KeyUnknown(key_id)
+    return key
+
+
+def state(key: ApiKey, present: datetime) -> KeyState:
+    """Whether it still opens anything."""
+    if key.revoked_at:
+        return KeyState.REVOKED
+    return KeyState.EXPIRED if key.expires_at <= present else KeyState.OPEN
 
 
 def every(session: Session) -> Sequence[ApiKey]:

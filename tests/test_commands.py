@@ -115,8 +115,11 @@ def test_a_draft_is_opened_filled_twice_and_submitted(run: Run, tmp_path: Path) 
     assert spoken(run("status", opened, "--json"))["total"] == 2
 
 
-def test_a_result_tells_its_life_and_its_labels(run: Run, batch: str) -> None:
+def test_a_result_tells_its_life_and_its_labels(run: Run, batch: str, tmp_path: Path) -> None:
     image = spoken(run("images", batch, "--json"))[0]
+    picture = tmp_path / "heat.png"
+    assert run("result", image["result_id"], "--heatmap", picture).returncode == 0
+    assert picture.read_bytes().startswith(b"\x89PNG")
     told = spoken(run("history", image["result_id"], "--json"))
     assert [step["action"] for step in told["steps"]][:3] == ["batch.submitted", "image.claimed", "image.classified"]
     assert "image.classified" in run("history", image["result_id"]).stdout

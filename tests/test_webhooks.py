@@ -156,7 +156,7 @@ def test_a_message_is_signed_as_standard_webhooks_asks(database: Database, there
 @pytest.mark.parametrize(
     ("path", "status", "state"), [("/fail", 500, "pending"), ("/redirect", 302, "pending"), ("/gone", 410, "failed")]
 )
-def test_what_is_no_success_is_tried_again_later(
+def test_what_is_no_success_or_a_redirect_is_tried_again_later(
     database: Database, there: Receiver, path: str, status: int, state: str
 ) -> None:
     registered(database, f"{there.url}{path}")

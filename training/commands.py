@@ -1,7 +1,6 @@
 """The commands on models and images that need no server: train, evaluate, classify."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 import click
 from rich.progress import MofNCompleteColumn, TextColumn
 
-from db import migrate, promotions, registry
+from db import migrate, registry
 from db.blobs import Blobs
 from db.registry import Card
 from settings import Settings
@@ -190,41 +189,6 @@ def _told(card: Card) -> str:
     if card.band_low is None or card.band_high is None:
         return f"positive from {card.threshold:.3f}"
     return f"negative below {card.band_low:.3f}, positive from {card.band_high:.3f}"
-
-
-@click.command()
-@json_option
-@click.pass_obj
-def models(settings: Settings) -> None:
-    """List the registered model versions."""
-    database = migrate.existing(settings.database_url)
-    if database is None:
-        fail("this home has no database yet: run `cxr migrate` or `cxr up` first")
-    with database.read() as session:
-        aliases = registry.aliases(session)
-        found = registry.cards(session)
-        verdicts = {card.version: promotions.verdict(session, card.version) for card in found}
-        passed = {version: verdict.passed for version, verdict in verdicts.items() if verdict}
-    told = [
-        {
-            **vars(card),
-            "champion": registry.CHAMPION in aliases.get(card.version, []),
-            "aliases": aliases.get(card.version, []),
-            "passed": passed.get(card.version),
-        }
-        for card in found
-    ]
-    answer(told, lambda: _show_models(told))
-
-
-def _show_models(found: Sequence[dict[str, Any]]) -> None:
-    right = ("AUROC on the held-out fold", "threshold")
-    shown = table("version", "", "gate", *right, right=right, whole={"version", ""})
-    for one in found:
-        gate = {None: "", True: "passed", False: "failed"}[one["passed"]]
-        auroc = one["metrics"].get("auroc", float("nan"))
-        shown.add_row(one["version"], " ".join(one["aliases"]), gate, f"{auroc:.3f}", f"{one['threshold']:.3f}")
-    answers.print(shown)
 
 
 def _model(settings: Settings, version: str | None) -> tuple[Card, bytes]:
