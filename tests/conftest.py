@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 
 import cxr
-from db import migrate, registry
+from db import registry
 from db.blobs import Blobs
 from db.database import Database
 from settings import Settings
-from tests import postgres
+from tests import migrated, postgres
 from tests.service import CARD, Service, free_port
 from tests.uploading import Api
 from training import phantoms
@@ -43,11 +43,21 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
     server.drop(url)
 
 
-@pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
+@pytest.fixture(params=["sqlite", "postgresql"])
+def migrated_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """A migrated database of each kind."""
-    database = Database(database_url)
-    migrate.upgrade(database)
+    if request.param == "sqlite":
+        yield migrated.sqlite(tmp_path / "test.db")
+        return
+    server: postgres.Postgres = request.getfixturevalue("postgresql")
+    url = migrated.postgresql(server)
+    yield url
+    server.drop(url)
+
+
+@pytest.fixture
+def database(migrated_url: str) -> Iterator[Database]:
+    database = Database(migrated_url)
     yield database
     database.close()
 

@@ -1,9 +1,11 @@
 """A batch that the shipped model classified, and a second version that sees the same numbers otherwise."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,20 +31,22 @@ STRICT = "cnn-strict"
 class Recalled:
     """One home, its database, and the commands of the command line in it."""
 
-    def __init__(self, settings: Settings) -> None:
-        cxr.bring_up_to_date(settings)
+    shipped = "cnn-loose"
+
+    def __init__(self, settings: Settings, batch_id: str = "") -> None:
         self.settings = settings
         self.database = Database(settings.database_url)
         self.blobs = Blobs(settings.blobs)
+        self.batch_id = batch_id
+
+    def register(self) -> None:
         card, weights = shipped.load()
-        loose = replace(card, version="cnn-loose", threshold=0.03, band_low=None, band_high=None)
+        loose = replace(card, version=self.shipped, threshold=0.03, band_low=None, band_high=None)
         strict = replace(loose, version=STRICT, threshold=1.0)
-        self.shipped = loose.version
         with self.database.write() as session:
             for one in (loose, strict):
                 registry.register(session, self.blobs, one, weights, actor="test")
-            registry.appoint(session, registry.CHAMPION, loose.version, actor="test")
-        self.batch_id = self.submit()
+            registry.appoint(session, registry.CHAMPION, self.shipped, actor="test")
 
     def submit(self) -> str:
         """Submit phantoms of every kind and one picture of nothing, and classify them."""
@@ -72,10 +76,25 @@ class Recalled:
         return answer
 
 
+@pytest.fixture(scope="session")
+def classified(tmp_path_factory: pytest.TempPathFactory) -> Recalled:
+    """The home that every test gets a copy of."""
+    settings = _settings(tmp_path_factory.mktemp("recalled"))
+    cxr.bring_up_to_date(settings)
+    made = Recalled(settings)
+    made.register()
+    made.batch_id = made.submit()
+    made.database.close()
+    return made
+
+
 @pytest.fixture
-def recalled(tmp_path: Any) -> Iterator[Recalled]:
-    made = Recalled(
-        Settings.from_environment({"CXR_HOME": str(tmp_path), "REDIS_URL": "memory://", "CXR_BATCH_SIZE": "8"})
-    )
+def recalled(classified: Recalled, tmp_path: Path) -> Iterator[Recalled]:
+    shutil.copytree(classified.settings.home, tmp_path, dirs_exist_ok=True)
+    made = Recalled(_settings(tmp_path), classified.batch_id)
     yield made
     made.database.close()
+
+
+def _settings(home: Path) -> Settings:
+    return Settings.from_environment({"CXR_HOME": str(home), "REDIS_URL": "memory://", "CXR_BATCH_SIZE": "8"})

@@ -52,8 +52,8 @@ class Walk:
 
 
 @pytest.fixture
-def walk(settings: Settings, database_url: str, radiograph: Radiograph) -> Iterator[Walk]:
-    api = Api(replace(settings, database_url=database_url))
+def walk(settings: Settings, migrated_url: str, radiograph: Radiograph) -> Iterator[Walk]:
+    api = Api(replace(settings, database_url=migrated_url))
     sent: Any = api.post(multipart([("a.png", radiograph(1))])).json
     with api.parts.system.write() as session:
         held = queue.claim(session, Lane.ROUTINE, 1, lease_seconds=60, alone=False)

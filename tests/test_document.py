@@ -60,9 +60,9 @@ def test_every_call_can_be_refused_and_says_how(document: Any) -> None:
     assert all("Idempotency-Key" in [one["name"] for one in post["parameters"]] for post in posts)
 
 
-def test_a_nul_in_a_parameter_is_no_failure(settings: Settings, database_url: str) -> None:
+def test_a_nul_in_a_parameter_is_no_failure(settings: Settings, migrated_url: str) -> None:
     """PostgreSQL refuses it in any text."""
-    api = Api(replace(settings, database_url=database_url))
+    api = Api(replace(settings, database_url=migrated_url))
     paths = api.client.get("/openapi.json").get_json()["paths"]
     asked = 0
     for path, methods in paths.items():
@@ -80,15 +80,15 @@ def test_a_nul_in_a_parameter_is_no_failure(settings: Settings, database_url: st
 
 
 @pytest.mark.timeout(600)
-def test_the_server_does_what_the_document_says(database_url: str, tmp_path: Path, radiograph: Radiograph) -> None:
+def test_the_server_does_what_the_document_says(migrated_url: str, tmp_path: Path, radiograph: Radiograph) -> None:
     """schemathesis, every check there is, every call of the document, against a real API process."""
     given = {"CXR_HOME": str(tmp_path), "CXR_PORT": str(free_port()), "REDIS_URL": "memory://"}
-    given["DATABASE_URL"] = database_url
+    given["DATABASE_URL"] = migrated_url
     environment = os.environ | given
     cxr.bring_up_to_date(Settings.from_environment(given))
     with _serving(environment, tmp_path / "api.log") as url:
         config = tmp_path / "schemathesis.toml"
-        database = Database(database_url)
+        database = Database(migrated_url)
         header = f"Authorization: Bearer {key(database)}"
         config.write_text(CONFIG.format(**_known(url, header, database, radiograph)))
         options = [

@@ -12,10 +12,10 @@ from db.database import Database
 from db.labels import Given, Source, Truth
 from db.queue import Finding
 from db.tables import Label, Lane, Model, Result
-from tests.recalling import Recalled, recalled
+from tests.recalling import Recalled, classified, recalled
 from training.points import LEAST
 
-__all__ = ["recalled"]
+__all__ = ["classified", "recalled"]
 
 OTHER = "st-anna"
 

@@ -13,9 +13,9 @@ from db import amendments, batches, proof
 from db.chains import AuditRow
 from db.tables import BatchState, Result
 from tests.access import show_key
-from tests.recalling import COUNT, STRICT, Recalled, recalled
+from tests.recalling import COUNT, STRICT, Recalled, classified, recalled
 
-__all__ = ["recalled"]
+__all__ = ["classified", "recalled"]
 
 
 def rows(recalled: Recalled) -> dict[str, Result]:

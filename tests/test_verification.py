@@ -8,9 +8,9 @@ from sqlalchemy import select, text, update
 
 from db.chains import AuditRow
 from db.tables import Model, Result
-from tests.recalling import COUNT, Recalled, recalled
+from tests.recalling import COUNT, Recalled, classified, recalled
 
-__all__ = ["recalled"]
+__all__ = ["classified", "recalled"]
 
 
 def change(recalled: Recalled, result_id: str, **values: Any) -> None:

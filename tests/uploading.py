@@ -12,9 +12,10 @@ from werkzeug.test import TestResponse
 
 from api.app import create_app
 from api.wiring import Parts
-from db import migrate, registry
+from db import registry
 from db.tables import Batch, Image
 from settings import Settings
+from tests import migrated
 from tests.access import show_key
 from tests.service import CARD
 
@@ -23,13 +24,15 @@ BOUNDARY = "b0undary"
 
 
 class Api:
-    """The application over an empty SQLite database with a champion that nobody loads."""
+    """The application over an empty, migrated database with a champion that nobody loads."""
 
     def __init__(self, settings: Settings) -> None:
+        path = Path(settings.database_url.removeprefix("sqlite:///"))
+        if settings.database_url.startswith("sqlite") and not path.exists():
+            migrated.sqlite(path)
         app = create_app(settings)
         self.client: FlaskClient = app.test_client()
         self.parts: Parts = app.extensions["cxr"]
-        migrate.upgrade(self.parts.database)
         show_key(self.client)
         self.actor = "key:" + self.client.environ_base["HTTP_AUTHORIZATION"].split("_")[1]
         with self.parts.database.write() as session:
