@@ -33,5 +33,14 @@ def test_nothing_is_lost_and_nothing_done_twice(job: Job, runs: Runs) -> None:
     if job not in runs:
         pytest.skip("this machine lets us mount no small disk")
     outcome = runs[job].result()
-    assert outcome.images
-    assert (outcome.lost, outcome.duplicated, outcome.problems) == (0, 0, []), report.line(outcome)
+    assert (outcome.lost, outcome.duplicated, outcome.broken) == (0, 0, 0), [report.line(outcome), *outcome.problems]
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("job", SHORT, ids=lambda job: job.name)
+def test_no_process_ends_by_itself_and_nobody_gives_up(job: Job, runs: Runs) -> None:
+    """Which a machine that has no time for us may cause too."""
+    if job in runs:
+        outcome = runs[job].result()
+        assert outcome.images
+        assert outcome.problems == []

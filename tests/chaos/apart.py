@@ -56,7 +56,8 @@ def run(job: Job, injected: Callable[[int], object] = lambda _: None) -> Outcome
             if isinstance(told, int):
                 injected(told)
     if process.returncode or not isinstance(told, dict):
-        raise RuntimeError(f"{job} ended with {process.returncode} before it was through")
+        problem = f"the run ended with {process.returncode} before it was through; stderr says why"
+        return Outcome(job.fault, job.database, job.times, job.seed, 0, 0, 0, [problem], [], 0)
     return Outcome(**told)
 
 

@@ -78,7 +78,7 @@ FAULTS = {
         (4, 20, 500),
         (0, 0),
         databases=(SQLITE,),
-        make=Make(environment={COMMITS: "1"}),
+        make=Make(environment={COMMITS: "{seed}"}),
         ends_itself=True,
     ),
     "network": Fault(
@@ -89,7 +89,14 @@ FAULTS = {
         make=Make(proxies=True),
         recovery_seconds=60,
     ),
-    "disk-full": Fault("disk full", faults.fill_disk, (1, 3, 30), databases=(SQLITE,), small_disk=True),
+    "disk-full": Fault(
+        "disk full",  # the broker cannot write its log either and refuses: Celery ends, and is started again
+        faults.fill_disk,
+        (1, 3, 30),
+        databases=(SQLITE,),
+        small_disk=True,
+        ends_itself=True,
+    ),
     "clock": Fault(
         "clock set by an hour",
         faults.set_clock,

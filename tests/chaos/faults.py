@@ -92,6 +92,7 @@ def nothing_was_delayed(scene: Scene) -> None:
 def kill_broker(scene: Scene) -> None:
     """A batch that comes while it is down rings nobody; the sweep must."""
     with scene.load.silence():
+        until(lambda: not scene.field.waiting(), "nobody has anything to do")
         scene.field.kill("valkey")
         batch_id = scene.load.submit(scene.load.batch(_BATCH))
         time.sleep(scene.dice.uniform(0, 1))
@@ -125,6 +126,7 @@ def crash_postgresql(scene: Scene) -> None:
     server = scene.field.server
     if server is None:
         raise AssertionError
+    scene.mark_held()
     server.stop(signal.SIGQUIT)
     time.sleep(scene.dice.uniform(0, 2))
     server.start()
@@ -234,8 +236,11 @@ def change_minds(scene: Scene) -> None:
     _ask(scene, "POST", f"{batch_id}/cancel")
     until(lambda: _closed(scene, batch_id), "a cancelled batch comes to its end")
     way = scene.dice.choice(("stay", "again", "twice", "purge"))
-    if way in {"again", "twice"} and _ask(scene, "POST", f"{batch_id}/retry") == _ACCEPTED and way == "twice":
-        _ask(scene, "POST", f"{batch_id}/cancel")
+    if way in {"again", "twice"} and _ask(scene, "POST", f"{batch_id}/retry") == _ACCEPTED:
+        if way == "twice":
+            _ask(scene, "POST", f"{batch_id}/cancel")
+        else:
+            scene.cancelled.discard(batch_id)  # it ran to its end once more, or it was lost
     if way == "purge":
         scene.purged.add(batch_id)
         _ask(scene, "DELETE", batch_id)

@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests import postgres
@@ -36,6 +36,8 @@ class Outcome:
     problems: list[str]
     recoveries: list[float]
     seconds: float
+    broken: int = 0
+    """Of the problems, those that are broken rules; the others are a process that ended or somebody who gave up."""
 
     @property
     def holds(self) -> bool:
@@ -62,7 +64,8 @@ def run(
     """Run it; `off` switches off a part of the promise. `injected` hears of every injection."""
     fault = FAULTS[name]
     start = time.monotonic()
-    make = field.Make(**vars(fault.make) | {"off": off})
+    environment = {name: value.replace("{seed}", str(seed)) for name, value in fault.make.environment.items()}
+    make = replace(fault.make, off=off, environment=environment)
     with (
         _places(fault) as (home, logs),
         _server(database, fault, home) as server,
@@ -88,7 +91,7 @@ def run(
             problems += system.deaths
         return Outcome(
             name, database, times, seed, verdict.images, verdict.lost, verdict.duplicated, problems, recoveries,
-            time.monotonic() - start,
+            time.monotonic() - start, len(verdict.problems),
         )  # fmt: skip
 
 

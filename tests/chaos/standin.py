@@ -57,12 +57,15 @@ def _beat(settings: Settings) -> None:
 
 
 def _die_in_mid_commit() -> None:
-    """Some commits after the start, within one, the process is gone."""
+    """Some commits after the start, within one, the process is gone.
+
+    Not too soon: an image whose three workers all died while they had it alone is blamed, as it must be.
+    """
     seed = os.environ.get(COMMITS)
     if not seed:
         return
     dice = random.Random(f"{seed} {os.environ.get('CHAOS_START')}")
-    left = [dice.randrange(3, 40)]
+    left = [dice.randrange(20, 120)]
 
     def soon(_connection: Any) -> None:
         left[0] -= 1
