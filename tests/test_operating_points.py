@@ -1,19 +1,28 @@
 """A hospital's own operating point: chosen on its own labels, in force there and nowhere else."""
 
+import signal
+import threading
+from pathlib import Path
+
 import numpy as np
 import pytest
 from sqlalchemy import select, text, update
 
-from db import batches, labels, operating_points, queue, tenancy, tenants
+import cxr
+from db import batches, labels, operating_points, queue, registry, tenancy, tenants
 from db.batches import Item
+from db.blobs import Blobs
 from db.chains import AuditRow
 from db.clock import now
 from db.database import Database
 from db.labels import Given, Source, Truth
 from db.queue import Finding
 from db.tables import Label, Lane, Model, Result
+from settings import Settings
+from tests import postgres
 from tests.recalling import Recalled, classified, recalled
 from training.points import LEAST
+from worker.models import Models
 
 __all__ = ["classified", "recalled"]
 
@@ -97,6 +106,21 @@ def test_workers_decide_by_it_at_that_hospital_and_nowhere_else(hospital: Recall
     with hospital.database.read() as session:
         kept = {row.threshold for row in session.scalars(select(Result).where(Result.batch_id != hospital.batch_id))}
     assert kept == {0.03}, "results that were there stay"
+
+
+def test_what_was_predicted_outlives_an_outage_of_the_database(tmp_path: Path) -> None:
+    with postgres.own() as server:
+        settings = Settings.from_environment({"CXR_HOME": str(tmp_path), "DATABASE_URL": server.database()})
+        cxr.bring_up_to_date(settings)
+        database = Database(settings.database_url)
+        with database.read() as session:
+            champion = registry.champion(session).version
+        models = Models(database, Blobs(settings.blobs), batch_size=1)
+        own = models.get(champion).decision
+        server.stop(signal.SIGQUIT)
+        threading.Timer(1, server.start).start()
+        assert models.decisions(champion, [tenancy.DEFAULT]) == {tenancy.DEFAULT: own}
+        database.close()
 
 
 def test_results_are_confirmed_by_the_point_that_held_when_they_were_made(hospital: Recalled) -> None:

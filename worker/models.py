@@ -51,8 +51,12 @@ class Models:
     def decisions(self, version: str, tenants: Collection[str]) -> dict[str, Decision]:
         """How the version decides at each of these hospitals: as it was registered, or at a point of their own."""
         own = self.get(version).decision
-        with self._database.read() as session:
-            points = operating_points.holding(session, version, tenants)
+
+        def ask() -> dict[str, tuple[float, operating_points.Band]]:
+            with self._database.read() as session:
+                return operating_points.holding(session, version, tenants)
+
+        points = self._database.patiently(ask)  # what was predicted is not thrown away in an outage
         return {name: own.at(*points[name]) if name in points else own for name in tenants}
 
     def decisions_ever(self, version: str, tenant: str) -> list[Decision]:
