@@ -9,11 +9,12 @@ from pathlib import Path
 
 import click
 
+import home
 from api import fhir
 from api.connection import connected, plain_data
 from cxr_client import AuditEvent
 from db import audit as chain
-from db import migrate, proof, trail
+from db import proof, trail
 from db.audit import Entry
 from db.chains import AuditRow
 from db.database import Database
@@ -36,7 +37,7 @@ def verify(settings: Settings, head: Path | None, key: str | None) -> None:
     """Walk every chain, compare it with its signed heads; exits with 1 if a row was edited, deleted, swapped or cut off."""
     from db import heads  # noqa: PLC0415 - every command would pay for the cryptography
 
-    database, own = _database(settings), heads.Heads(settings.audit_heads)
+    database, own = home.database(settings), heads.Heads(settings.audit_heads)
     trusted = key or own.public
     if head and not trusted:
         fail(f"there is no key in {settings.audit_heads}: give the one to trust with --key", code="no_public_key")
@@ -61,7 +62,7 @@ def head(settings: Settings) -> None:
     """Sign where each chain ends now and print that, a line each: to be kept where nobody who holds the database can reach it."""
     from db import heads  # noqa: PLC0415
 
-    with _database(settings).read() as session:
+    with home.database(settings).read() as session:
         for one in heads.Heads(settings.audit_heads).sign(session):
             click.echo(one.line())
 
@@ -110,7 +111,7 @@ def export(
     **wanted: str | None,
 ) -> None:
     """Write the audit, oldest row first, a line for each; the export itself leaves a row before it begins."""
-    database = _database(settings)
+    database = home.database(settings)
     _note(database, form)
     search = Search(since=_utc(since), until=_utc(until), **wanted)
     write = fhir.as_line if form == "fhir" else as_line
@@ -137,10 +138,3 @@ def _note(database: Database, form: str) -> None:
 
 def _utc(moment: datetime | None) -> datetime | None:
     return moment and moment.replace(tzinfo=UTC)
-
-
-def _database(settings: Settings) -> Database:
-    database = migrate.existing(settings.database_url)
-    if database is None:
-        fail("there is no audit yet: run `cxr migrate` or `cxr up` first", code="no_database")
-    return database

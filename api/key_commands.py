@@ -6,11 +6,12 @@ from contextlib import contextmanager
 import click
 from sqlalchemy.orm import Session
 
+import home
 import operator_key
 import up
 from api.connection import connected
 from cxr_client import Key
-from db import audit, clock, keys, migrate, tenancy, tenants
+from db import audit, clock, keys, tenancy, tenants
 from db.keys import ApiKey, Scope
 from settings import Settings
 from terminal import Exit, answer, answers, fail, json_option, operator, plain, table, words
@@ -174,9 +175,7 @@ def _row(one: ApiKey | Key, state: str) -> dict[str, str | None]:
 
 @contextmanager
 def _changing(settings: Settings) -> Iterator[Session]:
-    database = migrate.existing(settings.database_url)
-    if database is None:
-        fail("there is no database yet: run `cxr migrate` or `cxr up` first")
+    database = home.database(settings)
     try:
         with audit.coming_from(operator()[1]), database.write() as session:
             yield session

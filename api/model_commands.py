@@ -5,11 +5,12 @@ from typing import Any
 
 import click
 
+import home
 from api.connection import connected, plain_data
 from cxr_client import Monitoring, Rate
-from db import migrate, promotions, registry
+from db import promotions, registry
 from settings import Settings
-from terminal import NOTICE, answer, answers, fail, json_option, plain, table, words
+from terminal import NOTICE, answer, answers, json_option, plain, table, words
 
 
 @click.command()
@@ -31,10 +32,7 @@ def _of_server(settings: Settings) -> list[dict[str, Any]]:
 
 
 def _of_home(settings: Settings) -> list[dict[str, Any]]:
-    database = migrate.existing(settings.database_url)
-    if database is None:
-        fail("this home has no database yet: run `cxr migrate` or `cxr up` first")
-    with database.read() as session:
+    with home.database(settings).read() as session:
         aliases = registry.aliases(session)
         found = registry.cards(session)
         verdicts = {card.version: promotions.verdict(session, card.version) for card in found}

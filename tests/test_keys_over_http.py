@@ -119,3 +119,23 @@ def test_the_audit_and_the_models_are_seen_from_another_machine(run: Run) -> Non
     assert model["champion"] is True
     assert model["version"] in run("models").stdout
     assert model["version"] in run("monitoring").stdout
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("audit", "verify"),
+        ("audit", "head"),
+        ("audit", "export"),
+        ("verify", "result_x"),
+        ("reclassify", "--model", "a", "--with", "b"),
+        ("judge", "a", "--data", "."),
+        ("shadow",),
+        ("operating-point",),
+        ("tenant", "create", "st-anna"),
+        ("tenant", "list"),
+    ],
+)
+def test_no_command_on_this_machines_database_speaks_for_another_server(run: Run, words: tuple[str, ...]) -> None:
+    answer = run(*words)
+    assert (answer.exit_code, "without CXR_URL" in answer.stderr) == (2, True), answer.output

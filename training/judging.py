@@ -6,7 +6,8 @@ from pathlib import Path
 import click
 from rich.progress import MofNCompleteColumn
 
-from db import migrate, registry
+import home
+from db import registry
 from db.blobs import Blobs
 from settings import Settings
 from terminal import Exit, answer, answers, bar, fail, json_option, table
@@ -26,12 +27,10 @@ from worker import device
 @click.pass_obj
 def judge(settings: Settings, version: str, folder: Path | None) -> None:
     """Put a version before the gate, on the folder's frozen fold, and keep the verdict. Exits with 1 if it fails."""
-    chosen = folder or settings.training_data
-    if not chosen.name:
+    database = home.database(settings)
+    if folder is None and not settings.training_data.name:
         fail("give --data, or set CXR_TRAINING_DATA")
-    database = migrate.existing(settings.database_url)
-    if database is None:
-        fail("this home has no database yet: run `cxr migrate` or `cxr up` first")
+    chosen = folder or settings.training_data
     device.quiet()
     from training import verdicts  # noqa: PLC0415 - loads TensorFlow
     from worker.decision import ModelUnusable  # noqa: PLC0415

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from db import audit, migrate, operating_points, registry, tenancy, tenants
+import home
+from db import audit, operating_points, registry, tenancy, tenants
 from db.operating_points import Scored
 from settings import Settings
 from terminal import NOTICE, answer, answers, fail, json_option, operator, words
@@ -40,9 +41,7 @@ def operating_point(
     settings: Settings, *, site: str, version: str | None, sensitivity: float, specificity: float, reset: bool
 ) -> None:
     """Choose a version's operating point and band for one hospital, on its own labelled results."""
-    database = migrate.existing(settings.database_url)
-    if database is None:
-        fail("this home has no database yet: run `cxr migrate` or `cxr up` first")
+    database = home.database(settings)
     from training.calibration import Wanted  # noqa: PLC0415 - every command would pay for it
 
     wanted = Wanted(sensitivity, specificity)

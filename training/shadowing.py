@@ -3,7 +3,8 @@
 import click
 from rich.progress import MofNCompleteColumn
 
-from db import migrate, registry
+import home
+from db import registry
 from db.blobs import Blobs
 from db.shadows import ShadowReport
 from settings import Settings
@@ -18,9 +19,7 @@ from worker import device, priority
 @click.pass_obj
 def shadow(settings: Settings, /, version: str | None, images: int) -> None:
     """Score the last images of patients with a challenger, and report which labels would change. Makes no result."""
-    database = migrate.existing(settings.database_url)
-    if database is None:
-        fail("this home has no database yet: run `cxr migrate` or `cxr up` first")
+    database = home.database(settings)
     with database.read() as session:
         chosen = version or registry.pointed_at(session, registry.CHALLENGER)
         try:

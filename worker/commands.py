@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.progress import MofNCompleteColumn
 
-from db import amendments, audit, migrate, registry, results
+import home
+from db import amendments, audit, registry, results
 from db.audit import Entry
 from db.blobs import Blobs
 from db.database import Database
@@ -50,7 +51,7 @@ def _bench(settings: Settings, *, decoders: int) -> Iterator[_Bench]:
     from worker.judge import Judge  # noqa: PLC0415 - loads TensorFlow
     from worker.models import Models  # noqa: PLC0415
 
-    database, blobs = _database(settings), Blobs(settings.blobs)
+    database, blobs = home.database(settings), Blobs(settings.blobs)
     models = Models(database, blobs, batch_size=settings.batch_size)
     children = Decoders(decoders, seconds=settings.decode_seconds, address_space=settings.decode_bytes)
     try:
@@ -59,13 +60,6 @@ def _bench(settings: Settings, *, decoders: int) -> Iterator[_Bench]:
     finally:
         children.close()
         database.close()
-
-
-def _database(settings: Settings) -> Database:
-    database = migrate.existing(settings.database_url)
-    if database is None:
-        fail("there are no results yet: run `cxr migrate` or `cxr up` first")
-    return database
 
 
 @click.command()
