@@ -21,7 +21,7 @@ check: setup
 	@./check
 
 chaos: setup
-	@.venv/bin/python -m tests.chaos $(if $(TIER),--tier $(TIER)) $(if $(FAULT),--fault $(FAULT)) $(if $(N),--times $(N)) $(if $(SEED),--seed $(SEED))
+	@.venv/bin/python -m tests.chaos $(if $(TIER),--tier $(TIER)) $(if $(FAULT),--fault $(FAULT)) $(if $(N),--times $(N)) $(if $(SEED),--seed $(SEED)) $(if $(ALSO),--also $(ALSO))
 
 docs: setup
 	@.venv/bin/python -m worker.catalogue > docs/rejections.md

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -49,9 +49,11 @@ def main() -> None:
         if given.fault:
             jobs = [Job(given.fault, *share, seed) for share in shares(given.fault, tier, given.times)]
             sys.exit(not all(outcome.holds for _, outcome in _finished(_begin(jobs, pool, bars))))
-        histories = pool.submit(_histories, tier)
-        broken = _begin([Job(name, *share, seed) for name in FAULTS for share in shares(name, tier)], pool, bars, tier)
-        crippled = _begin([_crippled(name, tier, seed) for name in _OFF], pool, bars, tier)
+        histories = pool.submit(_histories, tier, given.also)
+        broken = _begin(
+            [Job(name, *share, seed) for name in FAULTS for share in shares(name, tier)], pool, bars, tier, given.also
+        )
+        crippled = _begin([_crippled(name, tier, seed) for name in _OFF], pool, bars, tier, given.also)
         outcomes = [outcome for _, outcome in _finished(broken)]
         off = [(job.off, outcome) for job, outcome in _finished(crippled)]
         words = histories.result()
@@ -77,6 +79,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=_SEED)
     parser.add_argument("--tier", choices=TIERS, default="full")
     parser.add_argument("--at-once", type=int, default=_AT_ONCE, help="runs side by side")
+    parser.add_argument("--also", default="", metavar="COMMIT", help="what was kept at this commit counts too")
     parser.add_argument("--report", action="store_true", help="write docs/reliability.md, as the full tier does")
     return parser.parse_args()
 
@@ -87,13 +90,13 @@ def _crippled(name: str, tier: str, seed: int) -> Job:
 
 
 def _begin(
-    jobs: Sequence[Job], pool: ThreadPoolExecutor, bars: Progress, tier: str = ""
+    jobs: Sequence[Job], pool: ThreadPoolExecutor, bars: Progress, tier: str = "", also: str = ""
 ) -> list[tuple[Job, Future[Outcome]]]:
     """Hand the jobs to the pool, but for what this machine cannot do."""
     begun = []
     for job in jobs:
         if job.possible:
-            begun.append((job, pool.submit(_outcome, job, bars, tier)))
+            begun.append((job, pool.submit(_outcome, job, bars, tier, also)))
         else:
             _console.print(f"{job.name} is skipped: this machine lets us mount no small disk", style="yellow")
     return begun
@@ -103,12 +106,12 @@ def _finished(begun: Sequence[tuple[Job, Future[Outcome]]]) -> list[tuple[Job, O
     return [(job, future.result()) for job, future in begun]
 
 
-def _outcome(job: Job, bars: Progress, tier: str) -> Outcome:
+def _outcome(job: Job, bars: Progress, tier: str, also: str) -> Outcome:
     """Run the job, unless that was done, and say what it showed."""
-    outcome = _kept(job, tier)
+    outcome = _kept(job, tier, also)
     if outcome is None:
         bar = bars.add_task(job.name, total=job.times)
-        outcome = apart.run(job, partial(_advance, bars, bar))
+        outcome = replace(apart.run(job, partial(_advance, bars, bar)), commit=_commit())
         bars.remove_task(bar)
         if _settled(job, outcome, tier):
             _keep(job, outcome, tier)
@@ -144,12 +147,12 @@ def _as_expected(name: str, one: Outcome) -> bool:
     return noticed != (name == switches.NOTHING)
 
 
-def _histories(tier: str) -> str:
+def _histories(tier: str, also: str) -> str:
     """Play the queue against its model, and return what was played."""
     histories, steps = _HISTORIES[tier]
     words = f"{histories:,} histories of up to {steps} steps on SQLite, {histories // 10:,} on PostgreSQL"
     marker = _KEPT / tier / f"histories-{_commit()}"
-    if not marker.exists() or _changed():
+    if not any((_KEPT / tier / f"histories-{commit}").exists() for commit in {_commit(), also}) or _changed():
         command = [sys.executable, "-m", "pytest", "-q", "tests/test_machine.py"]
         done = subprocess.run(
             ["env", f"HISTORIES={histories}", f"STEPS={steps}", *command], check=False, capture_output=True, cwd=ROOT
@@ -168,22 +171,22 @@ def _path(job: Job, tier: str) -> Path:
     return _KEPT / tier / f"{job.name}.json"
 
 
-def _kept(job: Job, tier: str) -> Outcome | None:
-    """What an earlier run at this commit showed."""
+def _kept(job: Job, tier: str, also: str) -> Outcome | None:
+    """What an earlier run at this commit showed, or at the other one that counts."""
     path = _path(job, tier)
     if not tier or not path.exists() or _changed():
         return None
-    told = json.loads(path.read_text())
-    if told.pop("commit") != _commit() or (told["times"], told["seed"]) != (job.times, job.seed):
+    told = Outcome(**json.loads(path.read_text()))
+    if told.commit not in {_commit(), also} or (told.times, told.seed) != (job.times, job.seed):
         return None
-    return Outcome(**told)
+    return told
 
 
 def _keep(job: Job, outcome: Outcome, tier: str) -> None:
     if tier:
         path = _path(job, tier)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(asdict(outcome) | {"commit": _commit()}))
+        path.write_text(json.dumps(asdict(outcome)))
 
 
 def _changed() -> bool:

@@ -124,7 +124,7 @@ FAULTS = {
         after=faults.one_run_for_each_slot,
     ),
     "power-cut": Fault(
-        "power cut: blobs that were not fsynced are gone", faults.cut_power, (1, 3, 25), (1, 2), recovery_seconds=60
+        "power cut: blobs that were not fsynced are gone", faults.cut_power, (1, 3, 25), (4, 6), recovery_seconds=60
     ),
 }
 

@@ -38,6 +38,8 @@ class Outcome:
     seconds: float
     broken: int = 0
     """Of the problems, those that are broken rules; the others are a process that ended or somebody who gave up."""
+    commit: str = ""
+    """Of the code that was run, where the outcome was kept."""
 
     @property
     def holds(self) -> bool:
