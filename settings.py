@@ -98,6 +98,13 @@ class Settings:
     retrain_promote: int = _setting(
         "CXR_RETRAIN_PROMOTE", 0, "1: a candidate that passes the gate becomes champion without a person", most=1
     )
+    trusted_proxies: int = _setting(
+        "CXR_TRUSTED_PROXIES",
+        0,
+        "Reverse proxies in front of the server, one behind the other, whose X-Forwarded-For is believed; 0: none",
+        least=0,
+        most=10,
+    )
     api_threads: int = _setting("CXR_API_THREADS", 8, "Requests that the API serves at once", least=1)
     max_images: int = _setting("CXR_MAX_IMAGES", 5_000, "Images in one batch", least=1)
     max_image_bytes: int = _setting("CXR_MAX_IMAGE_BYTES", 50_000_000, "Bytes of one image", least=1)

@@ -2,6 +2,7 @@
 
 from apiflask import APIFlask
 from flask import request
+from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.routing import PathConverter
 
 from api import (
@@ -70,6 +71,8 @@ def create_app(settings: Settings) -> APIFlask:
         looks=Looks(database),
         rates=rates,
     )
+    if settings.trusted_proxies:  # so that the audit and the limits know where a request came from
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=settings.trusted_proxies, x_proto=0, x_host=0)  # type: ignore[method-assign]
     problems.register(app)
     app.before_request(_note_origin)
     app.teardown_request(_forget_origin)

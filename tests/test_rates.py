@@ -116,3 +116,16 @@ def test_guessing_keys_is_slow(settings: Settings) -> None:
     )
     assert asked(api, 1) == [200]
     api.parts.system.close()
+
+
+@pytest.mark.parametrize(("proxies", "origin"), [(0, "127.0.0.1"), (1, "192.0.2.7"), (2, "198.51.100.9")])
+def test_the_audit_knows_where_a_request_came_from_behind_trusted_proxies(
+    settings: Settings, proxies: int, origin: str
+) -> None:
+    """What the sender itself wrote into the header stands first, and is believed where a proxy is missing only."""
+    api = Api(replace(settings, trusted_proxies=proxies))
+    forwarded = {"X-Forwarded-For": "203.0.113.1, 198.51.100.9, 192.0.2.7"}
+    assert api.client.post("/v1/keys", json={"name": "x", "scopes": ["read"]}, headers=forwarded).status_code == 201
+    told: Any = api.client.get("/v1/audit?action=key.created").json
+    assert told["data"][-1]["origin"] == origin
+    api.parts.system.close()
