@@ -31,11 +31,11 @@ from tests import pictures
 from tests.examples import fuzzed
 from tests.pictures import chest, chunk, saved
 from tests.planted import NAME, named, planted
+from tests.project import ORIGINALS, needs_originals
 from worker.formats import DICOM, JPEG, MAGIC_BYTES, PNG, media_type
 from worker.radiograph import decode
 from worker.rejection import ImageRejected
 
-ORIGINALS = Path(__file__).parents[2] / "shared/data/originals"
 CLEANED = {PNG: pngs.cleaned, JPEG: jpegs.cleaned, DICOM: dicoms.cleaned}
 
 
@@ -84,10 +84,10 @@ def test_however_the_bytes_arrive_the_same_is_kept(kind: str) -> None:
     assert cleaned(cleaned(data)) == cleaned(data)
 
 
+@needs_originals
 def test_the_pixels_of_published_radiographs_stay() -> None:
     originals = [path for path in sorted(ORIGINALS.glob("*.*")) if path.suffix in {".png", ".jpg", ".jpeg"}]
-    if not originals:
-        pytest.skip("../shared/data/originals is not here")
+    assert originals
     for path in originals:
         data = path.read_bytes()
         np.testing.assert_array_equal(decode(cleaned(data)), decode(data), path.name)

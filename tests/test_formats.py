@@ -15,6 +15,7 @@ from pydicom.uid import JPEG2000Lossless, RLELossless
 
 from tests import dicoms
 from tests.pictures import saved
+from tests.project import ORIGINALS
 from tests.test_door import cleaned
 from worker.decision import Decision
 from worker.formats import MAGIC_BYTES, media_type
@@ -23,7 +24,6 @@ from worker.rejection import ImageRejected
 
 PYDICOM = Path(pydicom.__file__).parent / "data" / "test_files"
 FILES = {str(path.relative_to(PYDICOM)): path for path in sorted(PYDICOM.rglob("*")) if path.is_file()}
-ORIGINALS = Path(__file__).parents[2] / "shared/data/originals"
 
 NO_DICOM_MARK = {
     *("ExplVR_BigEndNoMeta.dcm", "ExplVR_LitEndNoMeta.dcm", "no_meta.dcm", "rtstruct.dcm", "rtplan.dump"),

@@ -4,7 +4,6 @@ import csv
 import hashlib
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +16,7 @@ from db.tables import ImageState, Label, Result
 from tests.dicoms import radiograph as dicom_radiograph
 from tests.dicoms import written
 from tests.pictures import saved
+from tests.project import COVID_CXR
 from tests.service import Service
 from tests.test_formats import CALLED, RADIOGRAPHS
 from training import data, index, pictures
@@ -27,7 +27,6 @@ from worker.gate import Gate, GateDamaged
 from worker.radiograph import SIZE, Grey, decode
 from worker.rejection import REASONS, UNDECIDED
 
-DATA = Path(__file__).parents[2] / "shared/data/covid-cxr"
 TEST_FOLD, SEED = 5, 2026  # the gate was fitted on folds 0-3 and seed 11
 NONE_OF_OURS = (ImageState.CLASSIFIED, Label.INCONCLUSIVE, None)
 
@@ -40,9 +39,9 @@ def shipped() -> Gate:
 @pytest.fixture(scope="module")
 def frontal() -> NDArray[np.uint8]:
     """The radiographs of the fold that nothing was fitted on or chosen by."""
-    if not DATA.is_dir():
+    if not COVID_CXR.is_dir():
         pytest.skip("../shared/data/covid-cxr is not here")
-    return data.load(DATA, [entry for entry in index.index(DATA) if entry.fold == TEST_FOLD]).greys
+    return data.load(COVID_CXR, [entry for entry in index.index(COVID_CXR) if entry.fold == TEST_FOLD]).greys
 
 
 def drawn(seed: int) -> Grey:

@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from tests.project import COVID_CXR, needs_radiographs
 from training import anatomy, data, index, segment
 from training.data import Radiographs
 from worker import lungs
@@ -16,10 +17,7 @@ from worker.lungs import SIDE, Segmenter
 from worker.radiograph import SIZE
 
 ROOT = Path(__file__).parents[1]
-DATA = ROOT.parent / "shared" / "data" / "covid-cxr"
 TEST_FOLD = 5
-
-needs_radiographs = pytest.mark.skipif(not DATA.is_dir(), reason=f"the radiographs are not at {DATA}")
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +27,7 @@ def segmenter() -> Segmenter:
 
 @pytest.fixture(scope="module")
 def held_out() -> Radiographs:
-    return data.load(DATA, [entry for entry in index.index(DATA) if entry.fold == TEST_FOLD])
+    return data.load(COVID_CXR, [entry for entry in index.index(COVID_CXR) if entry.fold == TEST_FOLD])
 
 
 def phantom(seed: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:

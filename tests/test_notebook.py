@@ -9,8 +9,9 @@ import pytest
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
+from tests.project import COVID_CXR, needs_radiographs
+
 NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "classify.ipynb"
-DATA = Path(__file__).parents[2] / "shared" / "data" / "covid-cxr"
 
 
 def run() -> Any:
@@ -40,10 +41,10 @@ def test_it_says_what_to_set_when_there_is_no_data(monkeypatch: pytest.MonkeyPat
         run()
 
 
-@pytest.mark.skipif(not DATA.is_dir(), reason=f"the radiographs are not at {DATA}")
+@needs_radiographs
 def test_it_trains_evaluates_plots_and_classifies_an_image_by_its_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    image = min((DATA / "Normal" / "images").iterdir())
-    for name, value in {"CXR_DATA": DATA, "CXR_SUBSET": 96, "CXR_EPOCHS": 2, "CXR_IMAGE": image}.items():
+    image = min((COVID_CXR / "Normal" / "images").iterdir())
+    for name, value in {"CXR_DATA": COVID_CXR, "CXR_SUBSET": 96, "CXR_EPOCHS": 2, "CXR_IMAGE": image}.items():
         monkeypatch.setenv(name, str(value))
     notebook = run()
     text = printed(notebook)

@@ -3,7 +3,6 @@
 import resource
 import struct
 import zlib
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,11 +13,10 @@ from PIL.PngImagePlugin import PngInfo
 
 from tests.examples import fuzzed
 from tests.pictures import CHEST, EXACT, _levels, chest, chunk, grey_image, png, saved
+from tests.project import ORIGINALS, needs_originals
 from worker import radiograph
 from worker.radiograph import SIZE, decode
 from worker.rejection import ImageRejected
-
-ORIGINALS = Path(__file__).parents[2] / "shared/data/originals"
 
 
 def rejection(data: bytes) -> str:
@@ -118,10 +116,10 @@ def test_an_orientation_behind_the_pixels_or_in_a_text_counts() -> None:
         assert np.abs(decode(data).astype(int) - decode(saved(grey_image()))).max() <= 1
 
 
+@needs_originals
 def test_rust_and_pillow_see_the_same_pixels() -> None:
     originals = sorted(ORIGINALS.glob("*.png"))
-    if not originals:
-        pytest.skip("../shared/data/originals is not here")
+    assert originals
     for path in originals:
         data = path.read_bytes()
         np.testing.assert_array_equal(decode(data), radiograph._decode_with_pillow(data), path.name)

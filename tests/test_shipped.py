@@ -6,17 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.project import COVID_CXR, needs_radiographs
 from training import phantoms, runs, shipped
 from training.fit import Config
 from worker.decision import Decision
 from worker.predictor import Predictor
 from worker.radiograph import decode
 
-DATA = Path(__file__).parents[2] / "shared" / "data" / "covid-cxr"
 GOLDEN = {1: 0.083001, 2: 0.064591, 3: 0.113257, 4: 0.063107}  # seed of the phantom: probability
 QUICK = Config(epochs=2, batch_size=16, seed=3)
-
-needs_radiographs = pytest.mark.skipif(not DATA.is_dir(), reason=f"the radiographs are not at {DATA}")
 
 
 def test_phantoms_are_the_same_for_a_seed_and_decode_in_every_format(tmp_path: Path) -> None:
@@ -46,7 +44,7 @@ def test_the_shipped_model_gives_the_golden_probabilities() -> None:
 @needs_radiographs
 def test_the_shipped_model_reproduces_its_recorded_figures() -> None:
     card, weights = shipped.load()
-    again = runs.evaluate_card(DATA, card, weights).evaluation.as_json()
+    again = runs.evaluate_card(COVID_CXR, card, weights).evaluation.as_json()
     assert again["auroc"] == pytest.approx(card.metrics["auroc"], abs=1e-3)
     assert again["confusion"] == card.metrics["confusion"]
     recorded, got = card.metrics["within_source"]["ieee8023"], again["within_source"]["ieee8023"]

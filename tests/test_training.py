@@ -18,10 +18,7 @@ from training.index import DataUnusable
 from worker import cnn
 from worker.preparation import preparation
 
-DATA = Path(__file__).parents[2] / "shared" / "data" / "covid-cxr"
 QUICK = Config(epochs=2, batch_size=16, seed=3)
-
-needs_radiographs = pytest.mark.skipif(not DATA.is_dir(), reason=f"the radiographs are not at {DATA}")
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(radiographs: data.Radiographs) -> None:

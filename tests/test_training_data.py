@@ -6,16 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.project import COVID_CXR, needs_radiographs
 from training import augmentation, data, exposures, fit, index, probes
 from training.augmentation import Drawn, Strength
 from training.fit import Config
 from training.index import DataUnusable
 from worker.radiograph import SIZE, decode
 
-DATA = Path(__file__).parents[2] / "shared" / "data" / "covid-cxr"
 QUICK = Config(epochs=2, batch_size=16, seed=3)
-
-needs_radiographs = pytest.mark.skipif(not DATA.is_dir(), reason=f"the radiographs are not at {DATA}")
 
 
 def test_an_empty_folder_is_refused_with_what_to_do(tmp_path: Path) -> None:
@@ -74,7 +72,7 @@ def test_too_few_patients_to_train_on_are_refused(small: Path) -> None:
 
 @needs_radiographs
 def test_no_patient_stands_on_both_sides_of_a_split() -> None:
-    entries = index.index(DATA)
+    entries = index.index(COVID_CXR)
     folds: dict[str, set[int]] = {}
     for entry in entries:
         folds.setdefault(entry.patient, set()).add(entry.fold)
