@@ -10,7 +10,7 @@ _SEARCHES = text("action = 'results.searched'")
 
 
 class AuditRow(Belonging, Table):
-    """Append-only; each row's hash covers the one before it in its chain. Triggers refuse UPDATE and DELETE.
+    """Append-only; each row's hash covers the one before it in its chain. Triggers refuse UPDATE, DELETE and REPLACE.
 
     `origin` is the address that a request came from, None where a worker acted.
     """
@@ -38,7 +38,8 @@ class AuditRow(Belonging, Table):
 class AuditHead(Belonging, Table):
     """Where a hospital's chain ends; holding it makes writers of that chain take turns, and of no other.
 
-    Rows up to `pruned` may be removed, which the database refuses for all others.
+    Rows up to `pruned` may be removed, which the database refuses for all others; it grows only to what the chain's last
+    row, an `audit.pruned`, names.
     """
 
     __tablename__ = "audit_heads"

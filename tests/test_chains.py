@@ -152,6 +152,7 @@ def test_a_chain_that_is_gone_with_its_head_is_found_by_what_was_signed(database
         signed = {(NORTH, end.seq): end.hash}
         assert proof.verify(session, signed).problem is None
     with database.write() as session:
+        lift(session)
         session.execute(text("UPDATE audit_heads SET tenant = 'gone' WHERE tenant = 'north'"))
     with database.read() as session:
         assert proof.verify(session).problem == "north: there are rows, and no head"

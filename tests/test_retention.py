@@ -195,11 +195,23 @@ def test_the_database_still_refuses_to_delete_what_was_not_given_up(aged: Databa
         session.execute(text("DELETE FROM audit WHERE seq = 12"))
 
 
+@pytest.mark.parametrize("given_up", [9, 11])
+def test_a_chain_gives_up_only_the_rows_that_its_last_row_names(aged: Database, heads: Heads, given_up: int) -> None:
+    with pytest.raises(Exception, match="append-only"), aged.write() as session:
+        entry = Entry(proof.PRUNED, "audit", None, {"rows": 10, "head": {"seq": 10}}, SYSTEM)
+        audit.append(session, "retention", [entry])
+        session.execute(text(f"UPDATE audit_heads SET pruned = {given_up} WHERE tenant = '*'"))
+    assert pruning.prune(aged, heads, 5) == 10
+    with pytest.raises(Exception, match="append-only"), aged.write() as session:
+        session.execute(text("UPDATE audit_heads SET pruned = 5 WHERE tenant = '*'"))
+
+
 Forgery = Callable[[Database, Heads], None]
 
 
 def cut(database: Database) -> None:
     with database.write() as session:
+        lift(session)
         session.execute(text("UPDATE audit_heads SET pruned = 12 WHERE tenant = '*'"))
         session.execute(text("DELETE FROM audit WHERE seq <= 12 AND tenant = '*'"))
 
