@@ -115,13 +115,17 @@ class ShadowAnswer(BaseModel):
     created_at: datetime
 
     @classmethod
-    def of(cls, report: ShadowReport) -> "ShadowAnswer":
-        told = {name: getattr(report, name) for name in cls.model_fields}
-        return cls(**told | {"flips": [flip for flip in report.flips if flip["site"] == parts().tenant]})
+    def of(cls, report: ShadowReport, site: str) -> "ShadowAnswer | None":
+        """None where the site had no image in it, or a report from before sites were counted does not say."""
+        counts = (report.sites or {}).get(site)
+        if counts is None:
+            return None
+        flips = [Flip(**flip) for flip in report.flips if flip["site"] == site]
+        return cls(**counts, flips=flips, created_at=report.created_at)
 
 
 class ModelWhole(ModelAnswer):
-    shadow: ShadowAnswer | None
+    shadow: ShadowAnswer | None = Field(description="Null where the newest report has no image of one's own site")
     config: dict[str, Any]
     metrics: dict[str, Any]
 
@@ -146,7 +150,7 @@ def one(version: str) -> ModelWhole:
         model = registry.find(session, version if version.isprintable() else "")
         answer = ModelAnswer.of(session, model, registry.aliases(session))
         seen = shadows.report(session, version)
-        shadow = ShadowAnswer.of(seen) if seen else None
+        shadow = ShadowAnswer.of(seen, parts().tenant) if seen else None
         return ModelWhole(**dict(answer), shadow=shadow, config=model.config, metrics=model.metrics)
 
 

@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Date, ForeignKey, Integer, Text, and_, func, insert, select, update
+from sqlalchemy import Date, ForeignKey, Integer, PrimaryKeyConstraint, Text, and_, func, insert, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from db import clock
 from db.tables import Batch, Table
+from db.tenancy import Owned
 
 BINS: Final = 10
 BOUND: Final = 0.25
@@ -23,26 +24,27 @@ _DAYS: Final = 7
 Histogram = Sequence[int]
 
 
-class InputCount(Table):
-    """How many radiographs of a day, for one model version, were in one bin of a feature such as `brightness`."""
+class InputCount(Owned, Table):
+    """How many of a hospital's radiographs of a day, for one model version, were in one bin of a feature such as `brightness`."""
 
     __tablename__ = "input_counts"
-    day: Mapped[date] = mapped_column(Date, primary_key=True)
-    version: Mapped[str] = mapped_column(ForeignKey("models.version"), primary_key=True)
-    feature: Mapped[str] = mapped_column(Text, primary_key=True)
-    bin: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    day: Mapped[date] = mapped_column(Date)
+    version: Mapped[str] = mapped_column(ForeignKey("models.version"))
+    feature: Mapped[str] = mapped_column(Text)
+    bin: Mapped[int] = mapped_column(Integer, autoincrement=False)
     images: Mapped[int] = mapped_column(Integer)
+    __table_args__ = (PrimaryKeyConstraint("tenant", "day", "version", "feature", "bin"),)
 
 
 def add(session: Session, counted: Mapping[str, Mapping[str, Histogram]]) -> None:
-    """Add {batch_id: {feature: histogram}} to today's counts; what was drawn by code does not count."""
+    """Add {batch_id: {feature: histogram}} to today's counts of the batch's hospital; what was drawn by code does not count."""
     today = clock.read(session).date()
-    real = select(Batch.id, Batch.model_version).where(Batch.id.in_(counted), ~Batch.synthetic)
-    for batch_id, version in session.execute(real).all():
+    real = select(Batch.id, Batch.tenant, Batch.model_version).where(Batch.id.in_(counted), ~Batch.synthetic)
+    for batch_id, tenant, version in session.execute(real).all():
         for feature, histogram in counted[batch_id].items():
             for place, images in enumerate(histogram):
                 if images:
-                    key = {"day": today, "version": version, "feature": feature, "bin": place}
+                    key = {"tenant": tenant, "day": today, "version": version, "feature": feature, "bin": place}
                     _add(session, key, images)
 
 
@@ -54,7 +56,7 @@ def _add(session: Session, key: Mapping[str, Any], images: int) -> None:
 
 
 def inputs(session: Session, version: str) -> dict[str, list[int]]:
-    """Return the histogram of each feature over the last week."""
+    """Return the histogram of each feature over the last week, of the session's hospital, or of all for the system."""
     since = clock.read(session).date() - timedelta(days=_DAYS - 1)
     rows = session.execute(
         select(InputCount.feature, InputCount.bin, func.sum(InputCount.images))

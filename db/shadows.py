@@ -15,7 +15,7 @@ from db.tables import Batch, Identity, Image, Label, Result, Table
 
 
 class ShadowReport(Table):
-    """One look of a challenger at the last images of patients."""
+    """One look of a challenger at the last images of patients; `sites` has the counts of each, None where they were not kept."""
 
     __tablename__ = "shadow_reports"
     id: Mapped[int] = mapped_column(Identity, primary_key=True)
@@ -23,6 +23,7 @@ class ShadowReport(Table):
     images: Mapped[int] = mapped_column(Integer)
     unreadable: Mapped[int] = mapped_column(Integer)
     flips: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
+    sites: Mapped[dict[str, dict[str, int]] | None] = mapped_column(JSON)
     actor: Mapped[str] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(Moment)
     __table_args__ = (Index("ix_shadow_reports_version", "version"),)
@@ -73,6 +74,7 @@ def record(session: Session, version: str, seen: Sequence[Seen], *, actor: str) 
         images=sum(one.label is not None for one in seen),
         unreadable=sum(one.label is None for one in seen),
         flips=[dict(zip(names, key, strict=True)) | {"images": count} for key, count in sorted(flips.items())],
+        sites=_sites(seen),
         actor=actor,
         created_at=clock.read(session),
     )
@@ -81,6 +83,14 @@ def record(session: Session, version: str, seen: Sequence[Seen], *, actor: str) 
     detail = {"images": report.images, "flips": flips.total()}
     audit.append(session, actor, [audit.Entry("model.shadowed", version, None, detail)])
     return report
+
+
+def _sites(seen: Sequence[Seen]) -> dict[str, dict[str, int]]:
+    """How many images of each site the challenger could read, and could not."""
+    sites = {one.answered.site: {"images": 0, "unreadable": 0} for one in seen}
+    for one in seen:
+        sites[one.answered.site]["images" if one.label is not None else "unreadable"] += 1
+    return sites
 
 
 def report(session: Session, version: str) -> ShadowReport | None:

@@ -23,7 +23,8 @@ from tests.test_queue import finding
 from tests.uploading import Api, Radiograph, multipart
 
 OPEN = {"/livez", "/readyz"}
-OF_NO_HOSPITAL = ("/v1/limits", "/v1/models", "/v1/retraining-runs", "/metrics")  # the same for everybody
+# What is the same for everybody; what of it is each hospital's own, tests/test_monitoring.py looks at.
+OF_NO_HOSPITAL = ("/v1/limits", "/v1/models", "/v1/retraining-runs", "/metrics")
 
 Call = tuple[str, str]
 

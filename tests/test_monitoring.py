@@ -1,19 +1,24 @@
 """Watching a model: live rates with intervals as labels come in, drift with a bound and an alarm."""
 
+import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from sqlalchemy import null, update
 
-from db import batches, drift, monitoring, promotions, queue, shadows, tenancy
+from db import batches, drift, monitoring, promotions, queue, registry, shadows, tenancy, tenants
 from db.batches import Item
 from db.database import Database
 from db.labels import Given, Source, Truth, give
 from db.monitoring import Rate
 from db.queue import Finding
-from db.shadows import Seen
+from db.shadows import Seen, ShadowReport
 from db.tables import Label, Lane
+from settings import Settings
+from tests.access import key
 from tests.service import CARD
 from tests.uploading import Api
 from worker import drift as counting
@@ -180,6 +185,65 @@ def test_the_figures_are_shown_over_http_and_as_metrics(api: Api, metrics: Calla
     assert found["cxr_promotion_refused"] == 0
     unknown: Any = api.client.get("/v1/models/z/monitoring")
     assert unknown.json["code"] == "model_unknown"
+
+
+def test_a_hospital_sees_nothing_of_anothers_images_in_the_figures_of_a_model(
+    settings: Settings, migrated_url: str
+) -> None:
+    """What came in, its rates, its alarms, and what a challenger says of it; the counts of both are the system's."""
+    api = Api(replace(settings, database_url=migrated_url))
+    system = api.parts.system
+    judged(system)
+    theirs = key(system, tenant="other")
+    sha256s = classified(system, [Label.POSITIVE] * 150, [0.95] * 150)
+    told(system, sha256s[:2], [Truth.POSITIVE, Truth.NEGATIVE])
+    with system.write() as session:
+        batch = batches.newest(session, limit=1)[0].id
+        drift.add(session, {batch: {"brightness": [0] * 9 + [150]}})
+        answered = shadows.last(session, 150)
+        seen = [Seen(one, Label.NEGATIVE if place else None) for place, one in enumerate(answered)]
+        shadows.record(session, CARD.version, seen, actor="test")
+
+    def figures(mine: str) -> tuple[dict[str, int], list[str], Any]:
+        headers = {"Authorization": f"Bearer {mine}"}
+        client = api.client.application.test_client()
+        watched: Any = client.get(f"/v1/models/{CARD.version}/monitoring", headers=headers).json
+        shown: Any = client.get(f"/v1/models/{CARD.version}", headers=headers).json
+        alarms = re.findall('cxr_model_drift_alarm{.*"(.+)"} 1', client.get("/metrics", headers=headers).text)
+        images = {one["feature"]: one["images"] for one in watched["drift"]}
+        images["rates"] = sum(one["sensitivity"]["of"] + one["specificity"]["of"] for one in watched["performance"])
+        shadow = shown["shadow"] and (shown["shadow"]["images"], shown["shadow"]["unreadable"])
+        return images, alarms, shadow
+
+    assert figures(key(system)) == (
+        {"score": 150, "brightness": 150, "rates": 2},
+        ["brightness", "score"],
+        (149, 1),
+    )
+    assert figures(theirs) == ({"score": 0, "brightness": 0, "rates": 0}, [], None)
+    with system.write() as session:
+        assert sum(drift.inputs(session, CARD.version)["brightness"]) == 150
+        session.execute(update(ShadowReport).values(sites=null()))
+    assert figures(key(system))[2] is None, "a report from before does not say whose images it saw"
+    system.close()
+
+
+def test_the_same_feature_is_counted_for_each_hospital(database: Database, champion: registry.Card) -> None:
+    assert champion
+    with database.write() as session:
+        for tenant in ("north", "south"):
+            tenants.add(session, tenant, actor="test")
+    counted = {}
+    for tenant, images in (("north", 3), ("south", 5)):
+        with database.of(tenant).write() as session:
+            item = Item("a", "0" * 64, 1, "image/png")
+            counted[batches.add(session, [item], lane=Lane.ROUTINE, actor="test").id] = {"contrast": [images]}
+    for _ in range(2):
+        with database.write() as session:
+            drift.add(session, counted)
+    for seen, images in ((database.of("north"), 6), (database.of("south"), 10), (database, 16)):
+        with seen.read() as session:
+            assert sum(drift.inputs(session, CARD.version)["contrast"]) == images
 
 
 @pytest.fixture
