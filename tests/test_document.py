@@ -30,6 +30,7 @@ CONFIG = """
 "path.result_id" = "{result_id}"
 "path.custom_id" = "0.png"
 "path.version" = "{version}"
+"path.key_id" = "{key_id}"
 
 [checks]
 positive_data_acceptance.expected-statuses = ["2xx", "304", "404", "406", "409", "410"]
@@ -140,5 +141,6 @@ def _known(url: str, header: str, database: Database, radiograph: Radiograph) ->
     finish(database, taken(database))
     result_id = httpx.get(f"{url}/v1/batches/{batch_id}/results.json", headers=headers).json()["data"][0]["result_id"]
     version = httpx.get(f"{url}/v1/models", headers=headers).json()["data"][0]["version"]
+    key_id = httpx.post(f"{url}/v1/keys", json={"name": "x", "scopes": ["read"]}, headers=headers).json()["id"]
     database.close()
-    return {"batch_id": batch_id, "result_id": result_id, "version": version}
+    return {"batch_id": batch_id, "result_id": result_id, "version": version, "key_id": key_id}
