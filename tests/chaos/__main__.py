@@ -44,16 +44,17 @@ _console = Console(soft_wrap=True)
 def main() -> None:
     given = _arguments()
     tier, seed, start = given.tier, given.seed, time.monotonic()
+    also = [_commit(name) for name in given.also]
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=_console, transient=True) as bars, ThreadPoolExecutor(given.at_once) as pool:
         if given.fault:
             jobs = [Job(given.fault, *share, seed) for share in shares(given.fault, tier, given.times)]
             sys.exit(not all(outcome.holds for _, outcome in _finished(_begin(jobs, pool, bars))))
-        histories = pool.submit(_histories, tier, given.also)
+        histories = pool.submit(_histories, tier, also)
         broken = _begin(
             [Job(name, *share, seed) for name in FAULTS for share in shares(name, tier)], pool, bars, tier, given.also
         )
-        crippled = _begin([_crippled(name, tier, seed) for name in _OFF], pool, bars, tier, given.also)
+        crippled = _begin([_crippled(name, tier, seed) for name in _OFF], pool, bars, tier, also)
         outcomes = [outcome for _, outcome in _finished(broken)]
         off = [(job.off, outcome) for job, outcome in _finished(crippled)]
         words = histories.result()
@@ -79,7 +80,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=_SEED)
     parser.add_argument("--tier", choices=TIERS, default="full")
     parser.add_argument("--at-once", type=int, default=_AT_ONCE, help="runs side by side")
-    parser.add_argument("--also", default="", metavar="COMMIT", help="what was kept at this commit counts too")
+    parser.add_argument("--also", nargs="*", default=[], metavar="COMMIT", help="what was kept at these counts too")
     parser.add_argument("--report", action="store_true", help="write docs/reliability.md, as the full tier does")
     return parser.parse_args()
 
@@ -90,7 +91,7 @@ def _crippled(name: str, tier: str, seed: int) -> Job:
 
 
 def _begin(
-    jobs: Sequence[Job], pool: ThreadPoolExecutor, bars: Progress, tier: str = "", also: str = ""
+    jobs: Sequence[Job], pool: ThreadPoolExecutor, bars: Progress, tier: str = "", also: Sequence[str] = ()
 ) -> list[tuple[Job, Future[Outcome]]]:
     """Hand the jobs to the pool, but for what this machine cannot do."""
     begun = []
@@ -106,7 +107,7 @@ def _finished(begun: Sequence[tuple[Job, Future[Outcome]]]) -> list[tuple[Job, O
     return [(job, future.result()) for job, future in begun]
 
 
-def _outcome(job: Job, bars: Progress, tier: str, also: str) -> Outcome:
+def _outcome(job: Job, bars: Progress, tier: str, also: Sequence[str]) -> Outcome:
     """Run the job, unless that was done, and say what it showed."""
     outcome = _kept(job, tier, also)
     if outcome is None:
@@ -147,12 +148,12 @@ def _as_expected(name: str, one: Outcome) -> bool:
     return noticed != (name == switches.NOTHING)
 
 
-def _histories(tier: str, also: str) -> str:
+def _histories(tier: str, also: Sequence[str]) -> str:
     """Play the queue against its model, and return what was played."""
     histories, steps = _HISTORIES[tier]
     words = f"{histories:,} histories of up to {steps} steps on SQLite, {histories // 10:,} on PostgreSQL"
     marker = _KEPT / tier / f"histories-{_commit()}"
-    if not any((_KEPT / tier / f"histories-{commit}").exists() for commit in {_commit(), also}) or _changed():
+    if not any((_KEPT / tier / f"histories-{commit}").exists() for commit in {_commit(), *also}) or _changed():
         command = [sys.executable, "-m", "pytest", "-q", "tests/test_machine.py"]
         done = subprocess.run(
             ["env", f"HISTORIES={histories}", f"STEPS={steps}", *command], check=False, capture_output=True, cwd=ROOT
@@ -171,13 +172,13 @@ def _path(job: Job, tier: str) -> Path:
     return _KEPT / tier / f"{job.name}.json"
 
 
-def _kept(job: Job, tier: str, also: str) -> Outcome | None:
-    """What an earlier run at this commit showed, or at the other one that counts."""
+def _kept(job: Job, tier: str, also: Sequence[str]) -> Outcome | None:
+    """What an earlier run at this commit showed, or at another one that counts."""
     path = _path(job, tier)
     if not tier or not path.exists() or _changed():
         return None
     told = Outcome(**json.loads(path.read_text()))
-    if told.commit not in {_commit(), also} or (told.times, told.seed) != (job.times, job.seed):
+    if told.commit not in {_commit(), *also} or (told.times, told.seed) != (job.times, job.seed):
         return None
     return told
 
@@ -194,9 +195,9 @@ def _changed() -> bool:
     return bool(subprocess.run(["git", "diff", "--quiet", "HEAD"], check=False, cwd=ROOT).returncode)
 
 
-def _commit() -> str:
+def _commit(name: str = "HEAD") -> str:
     return subprocess.run(
-        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True, cwd=ROOT
+        ["git", "rev-parse", name], capture_output=True, text=True, check=True, cwd=ROOT
     ).stdout.strip()
 
 

@@ -128,7 +128,7 @@ _AGAIN = """## Run it yourself
     make chaos                                     # everything; what is done at this commit is not done again
     make chaos FAULT=worker-kill N=20 SEED=7       # one fault; the same seed makes the same choices
     make chaos TIER=middle                         # a tenth of it
-    make chaos ALSO=COMMIT                         # what was kept at that commit counts too; the table says which is whose
+    make chaos ALSO="COMMIT..."                    # what was kept at those commits counts too; the table says which is whose
 
 The faults by name: {names}.
 """.format(names=", ".join(f"`{name}`" for name in FAULTS))
