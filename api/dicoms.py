@@ -43,7 +43,7 @@ def cleaned(data: Pieces) -> Iterator[Piece]:
     meta[_SYNTAX] = b"UI", _EXPLICIT if syntax == _IMPLICIT else syntax
     yield bytes(DICOM_PREAMBLE) + b"DICM" + _written_meta(meta) + _written(values, elements.order)
     if pixels.length == UNDEFINED:
-        yield from _encapsulated(elements, pixels, syntax)
+        yield from _encapsulated(elements, pixels, values, syntax)
     else:
         yield from _native(data, elements, pixels, values, syntax)
     data.skip_rest()
@@ -155,12 +155,13 @@ def _native(data: Pieces, elements: Elements, pixels: Header, values: _Values, s
     yield bytes(length % 2)
 
 
-def _encapsulated(elements: Elements, pixels: Header, syntax: bytes) -> Iterator[Piece]:
-    """The compressed frame, without the offsets before it and without comments in its codestream."""
+def _encapsulated(elements: Elements, pixels: Header, values: _Values, syntax: bytes) -> Iterator[Piece]:
+    """The compressed frame, without the offsets before it and with nothing in its codestream but pixels."""
+    many = _number(values, _ROWS, elements.order) * _number(values, _COLUMNS, elements.order)
     yield _header("<", _PIXEL_DATA, b"OB", pixels.length) + _item_header(0)
     cuts: deque[tuple[int, bytes]] = deque()
     at = 0
-    for piece in codestreams.cleaned(Pieces(_payload(elements, cuts)), syntax):
+    for piece in codestreams.cleaned(Pieces(_payload(elements, cuts)), syntax, pixels=many):
         left = memoryview(piece)
         while left:
             while cuts and cuts[0][0] == at:

@@ -45,7 +45,7 @@ def cleaned(data: Pieces, *, same_length: bool = False) -> Iterator[Piece]:
             yield file.segment(marker)
         if marker == _SCAN:
             scanned = True
-            yield from _scan(data)
+            yield from scan(data)
             if not data.peek(1):
                 return  # without its last marker, which the decoder may forgive
     raise ImageRejected("truncated", "more segments than any image needs")
@@ -112,12 +112,12 @@ class _File:
         return _EXIF + orientation.exif(found)
 
 
-def _scan(data: Pieces) -> Iterator[Piece]:
-    """Yield a scan up to the next marker, or to the end of the file."""
+def scan(data: Pieces, *, until: re.Pattern[bytes] = _MARKER) -> Iterator[Piece]:
+    """Yield compressed data up to a marker of two bytes, or to the end of the file."""
     held = b""
     for piece in data.rest():
         whole: Piece = held + bytes(piece) if held else piece
-        found = _MARKER.search(whole)
+        found = until.search(whole)
         if found:
             yield whole[: found.start()]
             data.back(whole[found.start() :])

@@ -10,9 +10,16 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from pydicom import Dataset
-from pydicom.encaps import get_frame
+from pydicom.encaps import encapsulate, get_frame
 from pydicom.sequence import Sequence
-from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless, JPEGBaseline8Bit
+from pydicom.uid import (
+    UID,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    RLELossless,
+)
 
 from tests import dicoms as made
 from tests import pictures
@@ -76,6 +83,7 @@ def _planted() -> Iterator[tuple[str, bytes]]:
     comment_2000 = b"\xff\x64" + struct.pack(">HH", 4 + len(NAME), 1) + NAME
     codestream = lossless[:size] + comment_2000 + lossless[size:]
     yield "DICOM, JPEG 2000 inside", made.written(made.encapsulated(JPEG2000Lossless, codestream))
+    yield from _behind_pixels(frame, lossless, comment_2000)
     exif = Image.Exif()
     exif[0x010E], exif[0x0112] = NAME.decode(), 3
     options: dict[str, Any] = {"exif": exif, "xmp": b"<x>" + NAME, "comment": NAME, "icc_profile": NAME * 20}
@@ -92,3 +100,29 @@ def _planted() -> Iterator[tuple[str, bytes]]:
     png = saved(pictures.grey_image(), pnginfo=info, exif=exif, icc_profile=NAME * 20)
     private = chunk(b"naMe", NAME) + chunk(b"zTXt", b"Author\0\0" + zlib.compress(NAME))
     yield "PNG", png[:33] + private + png[33:] + NAME
+
+
+def _behind_pixels(jpeg: bytes, codestream: bytes, comment: bytes) -> Iterator[tuple[str, bytes]]:
+    """In compressed frames, where the pixels have begun or have ended."""
+    trailed = {JPEGBaseline8Bit: jpeg, JPEG2000Lossless: codestream}
+    for syntax, frame in trailed.items():
+        yield f"DICOM, behind the frame, {syntax.name}", made.written(made.encapsulated(syntax, frame + NAME))
+    tile = codestream.index(b"\xff\x90")
+    (length,) = struct.unpack_from(">I", codestream, tile + 6)
+    for told in (length + len(comment), 0):
+        head = codestream[tile : tile + 6] + struct.pack(">I", told) + codestream[tile + 10 : tile + 12]
+        inside = codestream[:tile] + head + comment + codestream[tile + 12 :] + (b"" if told else NAME)
+        yield f"DICOM, JPEG 2000, a tile-part of {told}", made.written(made.encapsulated(JPEG2000Lossless, inside))
+    rle = get_frame(made.compressed(RLELossless, made.radiograph()).PixelData, 0, number_of_frames=1)
+    header = struct.pack("<4I", 1, 64 + len(NAME), 0, 0) + NAME.ljust(48, b"\0")
+    yield "DICOM, RLE", made.written(made.encapsulated(RLELossless, header + NAME + rle[64:] + NAME))
+    planes = get_frame(
+        made.compressed(RLELossless, made.radiograph(made.CHEST.astype(np.uint16) * 257, bits=16)).PixelData, 0,
+        number_of_frames=1,
+    )  # fmt: skip
+    second = struct.unpack_from("<3I", planes)[2]
+    header = struct.pack("<3I", 2, 64, second + len(NAME)).ljust(64, b"\0")
+    between = made.radiograph(made.CHEST.astype(np.uint16), bits=16)
+    between.PixelData = encapsulate([header + planes[64:second] + NAME + planes[second:] + NAME])
+    between["PixelData"].VR, between.file_meta.TransferSyntaxUID = "OB", RLELossless
+    yield "DICOM, RLE, between its segments", made.written(between)
