@@ -1,15 +1,38 @@
 """The DICOM tags that are kept: what the pixels need, and the list that says whose study it is without a name."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from worker.formats import CHEST_PARTS, LATERAL_VIEWS
+
 _UID, _CODE, _NUMBERS = re.compile(rb"[0-9.]*"), re.compile(rb"[A-Z0-9_ \\]*"), re.compile(rb"[0-9+\-.eE \\]*")
 _NO_CONTROLS = re.compile(rb"[^\0-\x1a\x1c-\x1f\x7f^]*")  # 0x1b changes the character set; ^ parts a person's names
+_CHARACTERS = re.compile(rb"(?:(?:ISO_IR |ISO 2022 IR )[0-9]{1,3}|GB18030|GBK|\\)*")  # PS3.3, C.12.1.1.2
 _AGE = re.compile(rb"([0-9]{3})([DWMY])")
 _OLDEST = 90  # alone of this age in a region, a person may be known by it
 _TABLE = 1 << 18  # bytes of the longest table: 65,536 entries of two bytes, and room
+
+_PHOTOMETRIC = (  # PS3.3, C.7.6.3.1.2
+    *("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_422"),
+    *("YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT"),
+)
+_VOI_FUNCTIONS = "LINEAR", "LINEAR_EXACT", "SIGMOID"  # PS3.3, C.11.2.1.3
+_VIEWS = "AP", "PA", "LLD", "RLD", *sorted(LATERAL_VIEWS)  # PS3.3, C.8.7.1.1.1
+# PS3.16, annex L; and the gate's own words, in the plural too.
+_BODY_PARTS = """
+ABDOMEN ABDOMENPELVIS ADRENAL ANKLE AORTA ARM AXILLA BACK BLADDER BRAIN BREAST BRONCHUS BUTTOCK CALCANEUS CALF CAROTID
+CEREBELLUM CERVIX CHEEK CHESTABDOMEN CHESTABDPELVIS CIRCLEOFWILLIS CLAVICLE COCCYX COLON CORNEA CORONARYARTERY
+CSPINE CTSPINE DUODENUM EAR ELBOW ESOPHAGUS EXTREMITY EYE EYELID FACE FEMUR FINGER FOOT FOREARM GALLBLADDER HAND HEAD
+HEADNECK HIP HUMERUS IAC ILEUM ILIUM JAW JEJUNUM KIDNEY KNEE LARYNX LEG LIVER LSPINE LSSPINE MAXILLA MEDIASTINUM MOUTH
+NECK NECKCHEST NECKCHESTABDOMEN NECKCHESTABDPELV NOSE ORBIT OVARY PANCREAS PAROTID PATELLA PELVIS PENIS PHARYNX
+PROSTATE RADIUS RADIUSULNA RECTUM SCALP SCAPULA SCLERA SCROTUM SHOULDER SKULL SPINE SPLEEN SSPINE STERNUM STOMACH
+SUBMANDIBULAR TESTIS THIGH THUMB THYMUS THYROID TIBIA TIBIAFIBULA TLSPINE TMJ TOE TONGUE TRACHEA TSPINE ULNA URETER
+URETHRA UTERUS VAGINA VULVA WHOLEBODY WRIST ZYGOMA
+""".split()  # noqa: SIM905 - a hundred words, not a hundred quotes
+_BODY_PARTS += [part + plural for part in CHEST_PARTS for plural in ("", "S")]
+_BESIDE_A_PART = "LEFT", "RIGHT", "L", "R", "BILATERAL", "UPPER", "LOWER", "WHOLE", "BODY", "PORTABLE", "PORT", *_VIEWS
 
 
 @dataclass(frozen=True)
@@ -36,6 +59,17 @@ def _sex(sex: bytes) -> bytes:
     return sex.strip() if sex.strip() in {b"M", b"F", b"O"} else b""
 
 
+def _one_of(words: Iterable[str]) -> re.Pattern[bytes]:
+    """One of these, or nothing: a name in capitals looks like a code too."""
+    return re.compile(b"|".join(re.escape(word.encode()) for word in words) + b"|")
+
+
+def _some_of(words: Iterable[str]) -> re.Pattern[bytes]:
+    """Any of these, one behind the other."""
+    word = b"(?:" + b"|".join(re.escape(word.encode()) for word in words) + b")"
+    return re.compile(word + b"(?:[ _]" + word + b")*")
+
+
 def _as_it_is(value: bytes) -> bytes:
     return value
 
@@ -52,15 +86,15 @@ _BINARY = Kept(b"US", 8, turn=_as_it_is)
 _BINARY_TABLE = Kept(b"OW", _TABLE, turn=_as_it_is)
 
 SAID: Final[Mapping[int, Kept]] = {
-    0x00080005: _said(b"CS", 64, _CODE),  # Specific Character Set
+    0x00080005: _said(b"CS", 64, _CHARACTERS),  # Specific Character Set
     0x00080016: _said(b"UI", 64, _UID, lambda uid: uid.rstrip(b" \0")),  # SOP Class UID
     0x00080018: _said(b"UI", 64, _UID, lambda uid: uid.rstrip(b" \0")),  # SOP Instance UID
     0x00080050: _said(b"SH", 64, _NO_CONTROLS),  # Accession Number
     0x00080070: _said(b"LO", 128, _NO_CONTROLS),  # Manufacturer
     0x00101010: _said(b"AS", 4, re.compile(rb"[0-9]{3}Y|"), _age_band),  # Patient's Age, in bands
     0x00100040: _said(b"CS", 16, _CODE, _sex),  # Patient's Sex
-    0x00180015: _said(b"CS", 16, _CODE),  # Body Part Examined
-    0x00185101: _said(b"CS", 16, _CODE),  # View Position
+    0x00180015: _said(b"CS", 16, _some_of((*_BODY_PARTS, *_BESIDE_A_PART))),  # Body Part Examined
+    0x00185101: _said(b"CS", 16, _one_of(_VIEWS)),  # View Position
     0x0020000D: _said(b"UI", 64, _UID, lambda uid: uid.rstrip(b" \0")),  # Study Instance UID
 }
 """The allow-list. A value that does not look as it should is dropped, like every tag that is not named here."""
@@ -68,7 +102,7 @@ SAID: Final[Mapping[int, Kept]] = {
 PIXELS: Final[Mapping[int, Kept]] = {
     0x00080060: _code(),  # Modality
     0x00280002: _BINARY,  # Samples per Pixel
-    0x00280004: _code(),  # Photometric Interpretation
+    0x00280004: _code(pattern=_one_of(_PHOTOMETRIC)),  # Photometric Interpretation
     0x00280006: _BINARY,  # Planar Configuration
     0x00280008: _code(b"IS", _NUMBERS),  # Number of Frames
     0x00280010: _BINARY,  # Rows
@@ -81,7 +115,7 @@ PIXELS: Final[Mapping[int, Kept]] = {
     0x00281051: _code(b"DS", _NUMBERS),  # Window Width
     0x00281052: _code(b"DS", _NUMBERS),  # Rescale Intercept
     0x00281053: _code(b"DS", _NUMBERS),  # Rescale Slope
-    0x00281056: _code(),  # VOI LUT Function
+    0x00281056: _code(pattern=_one_of(_VOI_FUNCTIONS)),  # VOI LUT Function
     **dict.fromkeys(range(0x00281101, 0x00281104), _BINARY),  # descriptors of the palette
     **dict.fromkeys(range(0x00281201, 0x00281204), _BINARY_TABLE),  # the palette
     **dict.fromkeys(range(0x00281221, 0x00281224), _BINARY_TABLE),  # the segmented palette

@@ -1,5 +1,6 @@
 """A patient's name, planted in every place of a file where it can stand."""
 
+import re
 import struct
 import warnings
 import zlib
@@ -26,6 +27,7 @@ from tests import pictures
 from tests.pictures import chunk, saved
 
 NAME = b"Mustermann"
+PATIENT = re.compile(NAME, re.IGNORECASE)
 
 
 def named() -> Dataset:
@@ -74,6 +76,10 @@ def _planted() -> Iterator[tuple[str, bytes]]:
         dataset.file_meta.TransferSyntaxUID = syntax
         data = made.written(dataset)
         yield f"DICOM, {syntax.name}", NAME.ljust(128, b"x") + data[128:] + NAME
+    dataset = named()
+    dataset.BodyPartExamined = dataset.ViewPosition = dataset.PatientSex = NAME.upper().decode()
+    dataset.SpecificCharacterSet = "ISO_IR 100"
+    yield "DICOM, in capitals", made.written(dataset).replace(b"ISO_IR 100", NAME.upper())
     comment = b"\xff\xfe" + struct.pack(">H", 2 + len(NAME)) + NAME
     frame = made.jpeg(made.CHEST)
     inside = made.encapsulated(JPEGBaseline8Bit, frame[:2] + comment + frame[2:-2] + comment + frame[-2:])

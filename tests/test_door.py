@@ -30,7 +30,7 @@ from tests import dicoms as made
 from tests import pictures
 from tests.examples import fuzzed
 from tests.pictures import chest, chunk, saved
-from tests.planted import NAME, named, planted
+from tests.planted import NAME, PATIENT, named, planted
 from tests.project import ORIGINALS, needs_originals
 from worker.formats import DICOM, JPEG, MAGIC_BYTES, PNG, media_type
 from worker.radiograph import decode
@@ -177,10 +177,28 @@ def test_a_planted_name_is_gone_and_the_pixels_are_not(place: str) -> None:
     data = PLANTED[place]
     assert NAME in data
     kept = cleaned(data)
-    assert NAME not in kept
+    assert not PATIENT.search(kept)
     np.testing.assert_array_equal(decode(kept), decode(data))
     for size in (4096, 61):
         assert cleaned(data, size=size) == kept
+
+
+@pytest.mark.parametrize("tag", ["PhotometricInterpretation", "VOILUTFunction"])
+def test_a_name_where_the_pixels_need_a_word_is_refused(tag: str) -> None:
+    dataset = made.radiograph()
+    setattr(dataset, tag, NAME.upper().decode())
+    assert rejection(made.written(dataset)) == "truncated"
+
+
+@pytest.mark.parametrize(
+    ("part", "kept"),
+    [("CHEST", True), ("CHEST_PA", True), ("PORT CHEST", True), ("RIBS", True), ("LEFT HAND", True),
+     ("CHEST ERIKA", False), ("ERIKA", False)],
+)  # fmt: skip
+def test_a_body_part_is_kept_in_the_standards_words_alone(part: str, *, kept: bool, tmp_path: Path) -> None:
+    path = tmp_path / "kept.dcm"
+    path.write_bytes(cleaned(made.written(made.radiograph(BodyPartExamined=part))))
+    assert dcmread(path).get("BodyPartExamined") == (part if kept else None)
 
 
 def test_the_tags_on_the_list_stay_and_age_becomes_a_band(tmp_path: Path) -> None:

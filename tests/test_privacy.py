@@ -9,12 +9,11 @@ from sqlalchemy import text
 
 from db.tables import Table
 from tests.dicoms import radiograph, written
-from tests.planted import NAME, planted
+from tests.planted import NAME, PATIENT, planted
 from tests.service import Service
 
 ZIPPED = {"Content-Type": "application/zip"}
 LABELS = [("images", "custom_id")]
-PATIENT = re.compile(NAME, re.IGNORECASE)
 
 
 def archive() -> bytes:

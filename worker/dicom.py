@@ -13,11 +13,8 @@ from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut, g
 from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000TransferSyntaxes, RLELossless
 
 from db.identifiers import Identifiers
-from worker.formats import RADIOGRAPHS
+from worker.formats import CHEST_PARTS, LATERAL_VIEWS, RADIOGRAPHS
 from worker.rejection import LATERAL_VIEW, OTHER_BODY_PART, ImageRejected, damage_rejected
-
-_LATERAL = {"LL", "RL", "LLO", "RLO", "LAT", "LATERAL"}  # PS3.3 C.8.7.1.1.1, and what is written instead
-_CHEST = ("CHEST", "THORAX", "LUNG", "HEART", "TORSO", "TRUNK", "RIB")
 
 _LONGEST_IDENTIFIER = 64  # of a UID; an accession number has 16 characters
 _MOST_BITS = 16
@@ -58,10 +55,10 @@ def told(data: bytes) -> tuple[Identifiers, tuple[str, ...]]:
 
         identifiers = Identifiers(text("StudyInstanceUID"), text("SOPInstanceUID"), text("AccessionNumber"))
         reasons = []
-        if (text("ViewPosition") or "").upper() in _LATERAL:
+        if (text("ViewPosition") or "").upper() in LATERAL_VIEWS:
             reasons.append(LATERAL_VIEW)
         part = (text("BodyPartExamined") or "").upper()
-        if part and not any(word in part for word in _CHEST):
+        if part and not any(word in part for word in CHEST_PARTS):
             reasons.append(OTHER_BODY_PART)
         return identifiers, tuple(reasons)
 

@@ -24,6 +24,12 @@ MAX_PIXELS: Final = 100_000_000
 RADIOGRAPHS: Final = ("CR", "DX", "RG")
 """The DICOM modalities that are radiographs."""
 
+LATERAL_VIEWS: Final = frozenset({"LL", "RL", "LLO", "RLO", "LAT", "LATERAL"})
+"""View positions of PS3.3, C.8.7.1.1.1, and what is written instead."""
+
+CHEST_PARTS: Final = ("CHEST", "THORAX", "LUNG", "HEART", "TORSO", "TRUNK", "RIB")
+"""What a body part that shows the chest has in its name."""
+
 
 def media_type(head: bytes) -> str | None:
     """Tell PNG, JPEG and DICOM; None for everything else."""
