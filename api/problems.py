@@ -94,7 +94,8 @@ def _from_database(error: OperationalError) -> Response:
 
 
 def _from_bug(error: Exception) -> Response:
-    current_app.logger.error("%s %s failed", request.method, request.path, exc_info=error)
+    # Not the path: a label stands in it, and may be a name.
+    current_app.logger.error("%s %s failed", request.method, request.url_rule, exc_info=error)
     return _response(500, _body(500, "internal_error", "The server failed; the log says why.", retryable=True))
 
 

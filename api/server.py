@@ -7,6 +7,7 @@ from typing import Any
 
 from apiflask import APIFlask
 from gunicorn.app.base import BaseApplication
+from gunicorn.glogging import Logger
 
 from api.app import create_app
 from db import migrate
@@ -17,6 +18,18 @@ from worker import sweeper
 from worker.tickets import Tickets, celery_app
 
 _PATIENCE_SECONDS = 60
+
+
+class _Log(Logger):  # type: ignore[misc]
+    """gunicorn's log without the lines that clients sent: there is a label in an address, and may be a name in it."""
+
+    def warning(self, msg: str, *args: object, **more: Any) -> None:
+        told, quotes, _ = msg.partition(": ") if msg.startswith("Invalid request") else (msg, "", "")
+        super().warning(f"{told}; what it said is not kept" if quotes else told, *args, **more)
+
+    def exception(self, msg: str, *args: object, **more: Any) -> None:
+        quotes = msg.startswith("Error handling request")
+        super().exception("Error handling a request" if quotes else msg, *(() if quotes else args), **more)
 
 
 class Server(BaseApplication):  # type: ignore[misc]
@@ -38,7 +51,8 @@ class Server(BaseApplication):  # type: ignore[misc]
             "preload_app": True,  # and frozen, so that the process that serves shares its modules with gunicorn's own
             "pre_fork": lambda _server, _worker: gc.freeze(),
             "when_ready": _lose_patience,
-            "accesslog": None,  # a URL may one day hold a name
+            "accesslog": None,  # a URL may hold a name
+            "logger_class": _Log,
             "control_socket_disable": True,  # its place is the user's, so two instances would share it
         }
         for name, value in options.items():

@@ -269,3 +269,15 @@ def test_a_draft_is_full_by_number_and_by_bytes(database: Database) -> None:
         add(database, batch_id, "4", size=0)
     cancel(database, batch_id)
     assert progress(database, batch_id).counts[ImageState.CANCELLED] == 3
+
+
+def test_a_label_in_the_address_is_not_in_the_log_of_a_failure(
+    api: Api, radiograph: Radiograph, caplog: pytest.LogCaptureFixture
+) -> None:
+    address = opened(api)
+    incoming = api.parts.blobs.root / "incoming"
+    incoming.rmdir()
+    incoming.touch()  # where a directory is needed
+    assert code(put(api, address, "Mustermann/1.png", radiograph(1))) == (500, "internal_error")
+    assert "PUT /v1/batches/<batch_id>/images/<path:custom_id> failed" in caplog.text
+    assert "Mustermann" not in caplog.text

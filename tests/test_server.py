@@ -69,3 +69,12 @@ def test_clients_that_stop_in_mid_request_do_not_hold_the_server(
     for client in stalled:
         with closing(client):
             assert told in client.recv(1000)
+
+
+def test_a_line_that_cannot_be_read_is_not_quoted_in_the_log(address: tuple[str, int], tmp_path: Path) -> None:
+    with closing(socket.create_connection(address, timeout=30)) as client:
+        client.sendall(b"PUT /v1/batches/x/images/Mustermann Erika.png HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b"400" in client.recv(1000)
+    log = tmp_path / "api.log"
+    until(lambda: "Invalid request" in log.read_text(), "it is in the log")
+    assert "Erika" not in log.read_text()
