@@ -8,7 +8,7 @@ from apiflask import APIBlueprint
 from flask import Response, current_app, request, url_for
 from pydantic import BaseModel, Field
 
-from api import uploads
+from api import once, uploads
 from api.acceptance import accepted, check_kept, model_needed
 from api.access import needs
 from api.batches import changing
@@ -85,6 +85,7 @@ def put(batch_id: str, custom_id: str) -> tuple[ImageAnswer, int]:
 def submit(batch_id: str) -> Response:
     own = parts()
     with model_needed(), changing(batch_id) as (session, batch), _draft():
+        once.about(batch_id)
         lane = Lane(batch.lane)
         moved = drafts.submit(session, batch, actor=who(), expire_seconds=own.settings.expire_hours * 3600)
     own.tickets.ring(lane, moved)

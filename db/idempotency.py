@@ -91,6 +91,13 @@ def forget(session: Session) -> None:
     session.execute(delete(IdempotencyKey).where(IdempotencyKey.at < now(-_REMEMBERED_SECONDS)))
 
 
+def forget_answers(session: Session, batch_id: str) -> None:
+    """Drop what was answered of a batch: it names images. That the request was carried out stays known."""
+    session.execute(
+        update(IdempotencyKey).where(IdempotencyKey.batch_id == batch_id).values(status=None, location=None, body=None)
+    )
+
+
 def release(session: Session, key: str) -> None:
     """Forget a key whose request was refused after all."""
     session.execute(delete(IdempotencyKey).where(IdempotencyKey.key == key, IdempotencyKey.status.is_(None)))

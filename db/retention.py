@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, Text, and_, cast, delete, insert, literal, select, update
 from sqlalchemy.orm import InstrumentedAttribute, Mapped, Session, mapped_column
 
-from db import audit, batches, clock, purging
+from db import audit, batches, clock, idempotency, purging
 from db.blobs import Blobs
 from db.clock import now
 from db.database import Database
@@ -84,6 +84,7 @@ def _forget_results(session: Session, batch: Batch) -> None:
         .values(custom_id=literal("image:") + cast(Image.id, Text), accession=None, study_uid=None, sop_uid=None)
         .execution_options(synchronize_session=False)
     )
+    idempotency.forget_answers(session, batch.id)
     batch.results_purged_at = clock.read(session)
     detail = {"results": gone.rowcount}  # type: ignore[attr-defined]
     audit.append(session, ACTOR, [audit.Entry("results.purged", batch.id, batch.id, detail)])

@@ -15,12 +15,13 @@ from db.audit import Entry
 from db.chains import AuditHead, AuditRow
 from db.database import Database
 from db.heads import Heads, HeadUnusable, hashes, vouch
+from db.idempotency import IdempotencyKey
 from db.identifiers import Identifiers
 from db.tables import Batch, Image, Lane, Result
 from db.tenancy import SYSTEM
 from tests.chains import lift
 from tests.test_queue import finding
-from tests.uploading import Api, Radiograph
+from tests.uploading import Api, Radiograph, multipart
 
 
 @pytest.fixture
@@ -109,6 +110,29 @@ def test_nothing_that_names_a_study_is_left(classified: Api) -> None:
         for image in session.scalars(select(Image)):
             assert image.custom_id == f"image:{image.id}"
             assert (image.accession, image.study_uid, image.sop_uid) == (None, None, None)
+
+
+def test_no_answer_that_is_kept_for_a_key_names_an_image_any_more(api: Api, radiograph: Radiograph) -> None:
+    files = multipart([("fine.png", radiograph(1)), ("Mustermann.png", b"no image")])
+    first = api.post(files, headers={"Idempotency-Key": "whole"})
+    draft = api.client.post("/v1/batches", json={}).headers["Location"]
+    api.client.put(f"{draft}/images/fine.png", data=radiograph(2))
+    api.client.put(f"{draft}/images/Mustermann.png", data=b"no image")
+    second = api.client.post(f"{draft}/submit", headers={"Idempotency-Key": "draft"})
+    assert [("Mustermann" in answer.text, answer.status_code) for answer in (first, second)] == [(True, 202)] * 2
+    for _ in range(2):
+        with api.parts.system.write() as session:
+            held = queue.claim(session, Lane.ROUTINE, 2, lease_seconds=60, alone=False)
+            if held:
+                queue.finish(session, held, [finding(image) for image in held.images], [], worker="w1")
+    ended(api, days=31)
+    assert retention.purge_results(api.parts.system, 30) == 2
+    with api.parts.system.read() as session:
+        assert list(session.scalars(select(IdempotencyKey.body))) == [None, None]
+    again = [api.post(files, headers={"Idempotency-Key": "whole"}),
+             api.client.post(f"{draft}/submit", headers={"Idempotency-Key": "draft"})]  # fmt: skip
+    assert [answer.status_code for answer in again] == [202, 409]
+    assert not any("Mustermann" in answer.text for answer in again)
 
 
 def test_an_open_batch_never_goes(api: Api, radiograph: Radiograph) -> None:
