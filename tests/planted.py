@@ -27,7 +27,8 @@ from tests import pictures
 from tests.pictures import chunk, saved
 
 NAME = b"Mustermann"
-PATIENT = re.compile(NAME, re.IGNORECASE)
+PATIENT = re.compile(b"\0?".join(bytes([letter]) for letter in NAME), re.IGNORECASE)
+"""The name in small letters or capitals, in UTF-8 or UTF-16."""
 
 
 def named() -> Dataset:
@@ -92,6 +93,7 @@ def _planted() -> Iterator[tuple[str, bytes]]:
     yield from _behind_pixels(frame, lossless, comment_2000)
     exif = Image.Exif()
     exif[0x010E], exif[0x0112] = NAME.decode(), 3
+    exif[0x9C9B] = NAME.decode().encode("utf-16-le")  # XPTitle, as Windows writes it
     options: dict[str, Any] = {"exif": exif, "xmp": b"<x>" + NAME, "comment": NAME, "icc_profile": NAME * 20}
     jpeg = saved(pictures.grey_image(), "JPEG", **options) + NAME
     photoshop = b"\xff\xed" + struct.pack(">H", 2 + len(NAME)) + NAME

@@ -4,6 +4,8 @@ import base64
 import io
 import re
 import zipfile
+from urllib.parse import quote
+from uuid import uuid4
 
 from sqlalchemy import text
 
@@ -13,7 +15,21 @@ from tests.planted import NAME, PATIENT, planted
 from tests.service import Service
 
 ZIPPED = {"Content-Type": "application/zip"}
-LABELS = [("images", "custom_id")]
+LABELS = [("idempotency_keys", "body"), ("images", "custom_id")]  # the answers kept for keys name what was refused
+
+
+def refused() -> dict[str, bytes]:
+    """Files that get no further than the door."""
+    name = NAME.decode()
+    return {
+        "ct.dcm": written(radiograph(Modality="CT", PatientName=name)),
+        "notes.txt": NAME,
+        "damaged.dcm": written(radiograph(PatientName=name))[:-2000],
+    }
+
+
+def files() -> dict[str, bytes]:
+    return planted() | refused()
 
 
 def archive() -> bytes:
@@ -26,24 +42,54 @@ def archive() -> bytes:
             entry.comment = NAME
             entry.extra = b"\xfe\xca" + len(NAME).to_bytes(2, "little") + NAME
             made.writestr(entry, data)
-        made.writestr("ct.dcm", written(radiograph(Modality="CT", PatientName=NAME.decode())))
-        made.writestr("notes.txt", NAME)
-        made.writestr("damaged.dcm", written(radiograph(PatientName=NAME.decode()))[:-2000])
+        for name, data in refused().items():
+            made.writestr(name, data)
     return buffer.getvalue()
 
 
 def test_a_patient_is_named_in_no_table_blob_log_ticket_or_answer_but_in_labels(service: Service) -> None:
-    answer = service.http.post("/v1/batches", content=archive(), headers=ZIPPED)
-    assert answer.status_code == 202, answer.text
-    lines = service.wait(answer.json()["id"])
-    assert {line.code for line in lines} == {None, "wrong_modality", "unsupported_type", "truncated"}
-    assert all(NAME.decode() in line.custom_id for line in lines if line.code is None)  # the label is given back
-    refused = service.http.post("/v1/batches", content=archive()[:-60], headers=ZIPPED)
-    assert refused.status_code == 422
+    batches = [as_a_zip(service), as_files(service), as_a_draft(service)]
+    for batch_id in batches:
+        lines = service.wait(batch_id)
+        assert {line.code for line in lines} == {None, "wrong_modality", "unsupported_type", "truncated"}
+        assert all(NAME.decode() in line.custom_id for line in lines if line.code is None)  # the label is given back
+    broken = service.http.post("/v1/batches", content=archive()[:-60], headers=ZIPPED | keyed())
+    assert broken.status_code == 422
     assert named_in_tables(service) == LABELS
     assert named_in_files(service) == []
-    for path in ("/readyz", "/v1/batches", f"/v1/batches/{answer.json()['id']}"):
-        assert not PATIENT.search(service.http.get(path).content)
+    for path in ("/readyz", "/metrics", "/v1/batches", *(f"/v1/batches/{batch_id}" for batch_id in batches)):
+        answer = service.http.get(path)
+        assert answer.is_success
+        assert not PATIENT.search(answer.content), path
+
+
+def as_a_zip(service: Service) -> str:
+    answer = service.http.post("/v1/batches", content=archive(), headers=ZIPPED | keyed())
+    assert answer.status_code == 202, answer.text
+    return str(answer.json()["id"])
+
+
+def as_files(service: Service) -> str:
+    """With the name in the file names of the parts."""
+    parts = [("images", (f"{NAME.decode()}/{place}", data)) for place, data in files().items()]
+    answer = service.http.post("/v1/batches", files=parts, headers=keyed())
+    assert answer.status_code == 202, answer.text
+    return str(answer.json()["id"])
+
+
+def as_a_draft(service: Service) -> str:
+    """With the name in each address."""
+    draft = service.http.post("/v1/batches", json={}, headers=keyed())
+    for place, data in files().items():
+        name = quote(f"{NAME.decode()}/{place}")
+        assert service.http.put(f"{draft.headers['Location']}/images/{name}", content=data).is_success
+    answer = service.http.post(f"{draft.headers['Location']}/submit", headers=keyed())
+    assert answer.status_code == 202, answer.text
+    return str(answer.json()["id"])
+
+
+def keyed() -> dict[str, str]:
+    return {"Idempotency-Key": str(uuid4())}
 
 
 def named_in_tables(service: Service) -> list[tuple[str, str]]:
