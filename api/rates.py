@@ -87,6 +87,9 @@ class Rates:
         return [(what, RateLimitItemPerDay(amount)) for what, amount in a_day if amount]
 
     def _check(self, what: str, limit: RateLimitItem, cost: int) -> None:
+        if cost > limit.amount:
+            words = f"This key may send {limit.amount} {what} a day, and this alone is more; send it in parts."
+            raise Problem(413, "more_than_a_day", words)
         try:
             if self._strategy.test(limit, what, _who(), cost=cost):
                 return
