@@ -5,11 +5,11 @@ from contextlib import contextmanager
 
 from flask import Response, url_for
 
-from api.batches import POLL_SECONDS
+from api import polling
 from api.problems import Problem
 from api.schemas import SubmittedAnswer
 from api.wiring import Parts, parts
-from db import batches, door, purging
+from db import batches, door, forecast, purging
 from db.batches import Item
 from db.registry import NoChampion
 
@@ -21,7 +21,10 @@ def accepted(batch_id: str) -> Response:
         if progress is None:
             raise AssertionError(batch_id)
         answer = SubmittedAnswer.to(door.refused(session, batch_id), progress)
-    headers = {"Location": url_for("batches.status", batch_id=batch_id), "Retry-After": POLL_SECONDS}
+    with parts().system.read() as session:  # others' images wait before it too
+        expected = forecast.forecast(session, progress)
+    pause = polling.pause(expected.seconds if expected else None)
+    headers = {"Location": url_for("batches.status", batch_id=batch_id), "Retry-After": pause}
     return Response(answer.model_dump_json(), 202, headers, content_type="application/json")
 
 

@@ -8,6 +8,7 @@ from werkzeug.routing import PathConverter
 from api import (
     access,
     batches,
+    bodies,
     browsers,
     document,
     drafts,
@@ -55,7 +56,6 @@ def create_app(settings: Settings) -> APIFlask:
     app.config["OPENAPI_VERSION"] = "3.1.0"
     app.config["DESCRIPTION"] = "Batches of chest X-rays, classified. Research software, not a medical device."
     app.config["AUTO_OPERATION_ID"] = True
-    app.config["MAX_FORM_MEMORY_SIZE"] = 0  # bodies are streamed by api.uploads, never parsed by Flask
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.url_map.merge_slashes = False
     app.url_map.converters["path"] = _AnyPath
@@ -74,6 +74,7 @@ def create_app(settings: Settings) -> APIFlask:
     if settings.trusted_proxies:  # so that the audit and the limits know where a request came from
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=settings.trusted_proxies, x_proto=0, x_host=0)  # type: ignore[method-assign]
     problems.register(app)
+    bodies.limit(app)
     app.before_request(_note_origin)
     app.teardown_request(_forget_origin)
     browsers.register(app)

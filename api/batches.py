@@ -220,7 +220,7 @@ def changing(batch_id: str) -> Iterator[tuple[Session, Batch]]:
     with parts().database.write() as session:
         batch = batches.find(session, batch_id) if batch_id.isprintable() else None
         if batch is None:
-            raise _unknown()
+            raise unknown()
         try:
             yield session, batch
         except ending.BatchOpen as error:
@@ -232,7 +232,7 @@ def _progress(batch_id: str) -> Progress:
     with parts().database.read() as session:
         progress = batches.progress(session, batch_id) if batch_id.isprintable() else None
     if progress is None:
-        raise _unknown()
+        raise unknown()
     return progress
 
 
@@ -244,5 +244,5 @@ def _readable(batch_id: str) -> Progress:
     return progress
 
 
-def _unknown() -> Problem:
+def unknown() -> Problem:
     return Problem(404, "batch_unknown", "There is no batch of this id; GET /v1/batches lists them.")

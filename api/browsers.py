@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from apiflask import APIFlask
 from flask import Request, Response, g, request
 
+from api import bodies
 from api.problems import Problem
 from db import sign_ins
 
@@ -67,6 +68,7 @@ def is_own_page(request: Request, token: str) -> bool:
         return True
     shown = request.headers.get(CSRF_HEADER)
     if shown is None and request.mimetype == "application/x-www-form-urlencoded":
+        bodies.whole()
         shown = request.form.get("csrf")
     return shown is not None and hmac.compare_digest(shown.encode(), csrf(token).encode())
 

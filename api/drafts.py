@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from api import once, uploads
 from api.acceptance import accepted, check_kept, model_needed
 from api.access import needs
-from api.batches import changing
+from api.batches import changing, unknown
 from api.problems import Problem, disk_watched
 from api.schemas import BatchAnswer, ImageAnswer, SubmittedAnswer
 from api.wiring import Parts, parts, who
@@ -62,19 +62,27 @@ def put(batch_id: str, custom_id: str) -> tuple[ImageAnswer, int]:
     own = parts()
     with own.database.read() as session:
         batch = session.get(Batch, batch_id) if batch_id.isprintable() else None
-        if batch:
-            with _draft():
-                drafts.check_open(batch)  # before a body that nobody wants is read
-    own.rates.check_room()
+        if batch is None:
+            raise unknown()
+        with _draft():
+            drafts.check_open(batch)  # before a body that nobody wants is read
+        held = drafts.held(session, batch_id, custom_id) if "\0" not in custom_id else None
+    if held is None:  # what is there already costs nothing of the day
+        own.rates.check_room()
     with disk_watched(), own.blobs.delivery() as delivery:
         item = uploads.receive_one(request, custom_id, own.blobs, delivery, own.settings)
-        own.rates.take([item])
+        if held is None:
+            own.rates.check([item])
+        with _draft():
+            drafts.check_same(held, item)
         delivery.settle()
         with changing(batch_id) as (session, batch), _draft():
             new = drafts.put(session, batch, item, actor=who(), room=_room(own),
                              expire_seconds=own.settings.expire_hours * 3600)  # fmt: skip
             check_kept(own, [item])
             line = next(batches.lines(session, batch_id, custom_id=custom_id))
+    if new:
+        own.rates.count([item])
     return ImageAnswer.of(line), 201 if new else 200
 
 

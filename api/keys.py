@@ -5,11 +5,12 @@ from typing import Annotated
 
 from apiflask import APIBlueprint
 from flask import Response, current_app
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import BaseModel, Field
 
 from api import once
 from api.access import needs
 from api.problems import Problem
+from api.texts import Text
 from api.wiring import parts, who
 from db import clock, keys
 from db.keys import ApiKey, KeyState, Scope
@@ -18,9 +19,7 @@ blueprint = APIBlueprint("keys", __name__, url_prefix="/v1/keys", tag="Keys")
 
 
 class KeyAsked(BaseModel, extra="forbid"):
-    name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)] = Field(
-        description="Whose it is, for people"
-    )
+    name: Annotated[Text, Field(max_length=200)] = Field(description="Whose it is, for people")
     scopes: Annotated[list[Scope], Field(min_length=1, max_length=len(Scope))]
     days: Annotated[int, Field(ge=keys.SHORTEST_DAYS, le=keys.LONGEST_DAYS)] = Field(
         default=keys.DAYS, description="Until it expires"

@@ -8,13 +8,14 @@ from typing import Annotated, Any, Final, Self
 
 from apiflask import APIBlueprint
 from flask import current_app, json, request
-from pydantic import BaseModel, Field, StringConstraints, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from api import bodies
 from api.access import needs
 from api.batches import Query
 from api.moments import When
 from api.problems import Problem
+from api.texts import Text
 from api.wiring import parts, who
 from db import labels
 from db.keys import Scope
@@ -27,8 +28,6 @@ _WORDS = {
     "result_unknown": "there is no result of this id",
     "image_unknown": "no image with these bytes was ever submitted",
 }
-
-Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, pattern=r"^[^\x00-\x1f\x7f]*$")]
 
 
 class LabelRow(BaseModel, extra="forbid"):

@@ -7,11 +7,12 @@ from typing import Annotated, Any
 
 from apiflask import APIBlueprint
 from flask import current_app
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 
 from api.access import needs, of_the_installation
 from api.problems import Problem
+from api.texts import Text
 from api.wiring import parts, who
 from db import promotions, registry, shadows
 from db.keys import Scope
@@ -21,14 +22,14 @@ from db.tables import Label, Model
 
 blueprint = APIBlueprint("models", __name__, url_prefix="/v1/models", tag="Models")
 
-Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
+Words = Annotated[Text, Field(max_length=500)]
 
 
 class Approval(BaseModel, extra="forbid"):
     """A promotion needs a person and a reason; both stand in the audit."""
 
-    who: Text = Field(description="Who answers for it")
-    reason: Text
+    who: Words = Field(description="Who answers for it")
+    reason: Words
 
 
 class FindingAnswer(BaseModel):
@@ -147,7 +148,7 @@ def index() -> ModelList:
 @blueprint.doc(summary="One version with its configuration and figures", responses=[404])
 def one(version: str) -> ModelWhole:
     with refusing(), parts().database.read() as session:
-        model = registry.find(session, version if version.isprintable() else "")
+        model = registry.find(session, version)
         answer = ModelAnswer.of(session, model, registry.aliases(session))
         seen = shadows.report(session, version)
         shadow = ShadowAnswer.of(seen, parts().tenant) if seen else None

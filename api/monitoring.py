@@ -66,7 +66,7 @@ class MonitoringAnswer(BaseModel):
 @blueprint.doc(summary="Live sensitivity and specificity by site, and drift", responses=[404])
 def watch(version: str) -> MonitoringAnswer:
     with refusing(), parts().database.read() as session:
-        registry.find(session, version if version.isprintable() else "")
+        registry.find(session, version)
         found = [PerformanceAnswer.of(one) for one in monitoring.performance(session, version)]
         moved = [DriftAnswer.of(one) for one in monitoring.drifts(session, version)]
     return MonitoringAnswer(version=version, performance=found, drift=moved)

@@ -93,6 +93,8 @@ def _guarded(view: View) -> View:
     @wraps(view)
     def answered(**arguments: Any) -> Any:
         key = _key() if request.method == "POST" else None
+        if not rebuilt:
+            bodies.whole()  # or nobody reads it within its limit
         if key is None:
             return view(**arguments)
         with _alone(parts().tenant, key):

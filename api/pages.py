@@ -23,7 +23,7 @@ _MOST_IMAGES = 1 << 31
 def start() -> str:
     after = request.args.get("after")
     with parts().database.read() as session:
-        found = batches.newest(session, limit=_BATCHES + 1, after=after)
+        found = batches.newest(session, limit=_BATCHES + 1, after=after if after and after.isprintable() else None)
         workers = sum(sign.alive for sign in heartbeats.signs(session))
         refused = promotions.refusal(session)
     page = found[:_BATCHES]

@@ -8,6 +8,7 @@ from apiflask import APIBlueprint, APIFlask
 from authlib.integrations.base_client import OAuthError
 from authlib.integrations.flask_client import OAuth
 from flask import Response, current_app, make_response, render_template, request, url_for
+from joserfc.errors import JoseError
 from requests import RequestException
 
 from api import browsers
@@ -61,10 +62,10 @@ def go() -> Response:
 def come_back() -> Response:
     """Take what the provider says of who signed in; a key that names this person opens the pages."""
     try:
-        claims = dict(_client().authorize_access_token()["userinfo"])
+        claims = _claims(_client().authorize_access_token())
     except RequestException as error:
         raise _away(error) from error
-    except OAuthError as error:
+    except (OAuthError, JoseError) as error:  # JoseError: another's signature, nonce or issuer, or a token that is over
         current_app.logger.warning("the provider's answer was refused: %s", error.error)
         raise Problem(400, "sign_in_failed", "The provider's answer cannot be used; sign in again.") from error
     with parts().system.write() as session:
@@ -80,12 +81,21 @@ def come_back() -> Response:
 _STRANGER = "The provider knows you, but no key here names you; ask an administrator."
 
 
+def _claims(token: dict[str, Any]) -> dict[str, Any]:
+    """What the provider says of the person, to us and not to another. Raises OAuthError."""
+    claims = dict(token.get("userinfo") or {})  # none without an ID token
+    audience = claims.get("aud")
+    if _client().client_id not in (audience if isinstance(audience, list) else [audience]):
+        raise OAuthError("not_for_us")
+    return claims
+
+
 def _person(claims: dict[str, Any], claim: str) -> str | None:
     """How the keys name who signed in; an address that the provider did not verify names nobody."""
-    if claim == "email" and claims.get("email_verified") is False:
+    if claim == "email" and claims.get("email_verified") is not True:
         return None
     said = claims.get(claim)
-    return said if isinstance(said, str) else None
+    return said if isinstance(said, str) and said.isprintable() else None
 
 
 def _client() -> Any:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from apiflask import APIFlask
@@ -68,18 +68,28 @@ class Rates:
             words = f"{waiting} images wait already; send this again later."
             raise Problem(429, "queue_full", words, retryable=True, retry_after=seconds)
 
-    def take(self, items: Iterable[Item]) -> None:
+    def take(self, items: Sequence[Item]) -> None:
         """Count what was read towards the key's day, or raise Problem."""
-        kept = [item.bytes for item in items if not item.code]
-        wanted = {"images": len(kept), "bytes": sum(kept)}
-        quotas = [(what, limit) for what, limit in self._quotas() if wanted[what]]
-        for what, limit in quotas:
-            self._check(what, limit, wanted[what])
-        for what, limit in quotas:
+        self.check(items)
+        self.count(items)
+
+    def check(self, items: Sequence[Item]) -> None:
+        """Raise Problem where what was read is more than is left of the key's day."""
+        for what, limit, cost in self._wanted(items):
+            self._check(what, limit, cost)
+
+    def count(self, items: Sequence[Item]) -> None:
+        """Count what was stored towards the key's day."""
+        for what, limit, cost in self._wanted(items):
             try:
-                self._strategy.hit(limit, what, _who(), cost=wanted[what])
+                self._strategy.hit(limit, what, _who(), cost=cost)
             except RedisError as error:
                 _log(error)
+
+    def _wanted(self, items: Sequence[Item]) -> list[tuple[str, RateLimitItem, int]]:
+        kept = [item.bytes for item in items if not item.code]
+        wanted = {"images": len(kept), "bytes": sum(kept)}
+        return [(what, limit, wanted[what]) for what, limit in self._quotas() if wanted[what]]
 
     def _quotas(self) -> list[tuple[str, RateLimitItem]]:
         settings = self._settings
@@ -87,6 +97,9 @@ class Rates:
         return [(what, RateLimitItemPerDay(amount)) for what, amount in a_day if amount]
 
     def _check(self, what: str, limit: RateLimitItem, cost: int) -> None:
+        if cost > limit.amount:
+            words = f"This key may send {limit.amount} {what} a day, and this alone is more; send it in parts."
+            raise Problem(413, "more_than_a_day", words)
         try:
             if self._strategy.test(limit, what, _who(), cost=cost):
                 return

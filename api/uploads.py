@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable, Iterator
 from itertools import chain
-from typing import TypeAlias
+from typing import IO, TypeAlias
 
 from flask import Request
 from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser
+from werkzeug.wsgi import get_input_stream
 
 from api import archives, dicoms, digests, jpegs, pngs
 from api.pieces import Pieces, joined
@@ -173,16 +174,18 @@ def _until_end(events: Iterator[_Event]) -> Iterator[bytes]:
 def _chunks(request: Request, settings: Settings) -> Iterator[bytes]:
     """The body as it comes, counted: also what stands before, between and after the files."""
     received = 0
-    while chunk := _next(request):
+    # Not request.stream, whose limit is for what is held whole, and which hides that a client stopped in the middle.
+    stream = get_input_stream(request.environ)
+    while chunk := _next(stream):
         received += len(chunk)
         if received > settings.max_batch_bytes:
             raise _too_large(settings)
         yield chunk
 
 
-def _next(request: Request) -> bytes:
+def _next(stream: IO[bytes]) -> bytes:
     try:
-        return request.stream.read(_CHUNK)
+        return stream.read(_CHUNK)
     except BlockingIOError as error:  # see api.server: the socket's patience is over
         raise Problem(408, "stalled", "The upload stood still for too long; send it again.", retryable=True) from error
 

@@ -7,7 +7,7 @@ import click
 from api.connection import connected, plain_data
 from cxr_client import Delivery, Webhook
 from settings import Settings
-from terminal import answer, answers, json_option, minute, plain, table, words
+from terminal import answer, answers, fail, json_option, minute, plain, table, words
 
 
 @click.group()
@@ -24,6 +24,8 @@ def add(settings: Settings, url: str, events: tuple[str, ...]) -> None:
     """Register an address, and print the secret that signs its messages: this once."""
     with connected(settings) as client:
         made = client.webhooks.add(url, events=events)
+    if made.secret is None:
+        fail(f"the answer was lost on its way, and the secret with it: cxr webhook remove {made.id}, and add another")
 
     def show() -> None:
         answers.print(f"id: {made.id}")

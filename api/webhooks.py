@@ -8,6 +8,7 @@ from flask import Response, current_app, url_for
 from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 
+from api import once
 from api.access import needs
 from api.batches import Query
 from api.problems import Problem
@@ -45,7 +46,7 @@ class WebhookAnswer(BaseModel):
 
 
 class WebhookMade(WebhookAnswer):
-    secret: str = Field(description="Signs every message; shown this once")
+    secret: str | None = Field(description="Signs every message; shown this once; null where the request was repeated")
 
 
 class WebhookList(BaseModel):
@@ -87,6 +88,7 @@ class DeliveriesQuery(Query):
 @blueprint.output(WebhookMade, status_code=201)
 @blueprint.doc(summary="Register an address that is told how batches end")
 def register(asked: WebhookAsked) -> tuple[WebhookMade, int, dict[str, str]]:
+    once.keep_without("secret")
     own = parts()
     try:
         addresses.check(asked.url, own.settings.networks)

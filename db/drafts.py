@@ -67,15 +67,14 @@ def put(session: Session, batch: Batch, item: Item, *, actor: str, room: Room, e
     """
     check_open(batch)
     mine = Image.batch_id == batch.id
-    known = session.scalars(select(Image).where(mine, Image.custom_id == item.custom_id)).one_or_none()
+    known = held(session, batch.id, item.custom_id)
+    check_same(known, item)
     if known:
-        if (known.sha256, known.code) != (item.sha256, item.code):
-            raise OtherBytes(item.custom_id)
         return False
-    held = session.scalars(select(func.coalesce(func.sum(Image.bytes), 0)).where(mine)).one()
+    taken = session.scalars(select(func.coalesce(func.sum(Image.bytes), 0)).where(mine)).one()
     if batch.total >= room.images:
         raise DraftFull("images")
-    if held + item.bytes > room.bytes:
+    if taken + item.bytes > room.bytes:
         raise DraftFull("bytes")
     at = clock.read(session)
     tables.insert_rows(session, Image, [batches.row(batch, item, ImageState.RECEIVED, at=at)])
@@ -107,6 +106,17 @@ def submit(session: Session, batch: Batch, *, actor: str, expire_seconds: int) -
     audit.append(session, actor, [door.submitted(batch, sha256s)])
     states.close_finished(session, actor, {batch.id})
     return len(moved)
+
+
+def held(session: Session, batch_id: str, custom_id: str) -> Image | None:
+    """Return the image that the draft has under this name, if it has one."""
+    return session.scalar(select(Image).where(Image.batch_id == batch_id, Image.custom_id == custom_id))
+
+
+def check_same(known: Image | None, item: Item) -> None:
+    """Raise OtherBytes where another image is known by the item's name."""
+    if known and (known.sha256, known.code) != (item.sha256, item.code):
+        raise OtherBytes(item.custom_id)
 
 
 def check_open(batch: Batch) -> None:

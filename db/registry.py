@@ -98,7 +98,7 @@ def pointed_at(session: Session, alias: str) -> str | None:
 
 def find(session: Session, version: str) -> Model:
     """Return the model of this version, or raise VersionUnknown."""
-    model = session.get(Model, version)
+    model = session.get(Model, version) if version.isprintable() else None  # PostgreSQL takes no NUL
     if model is None:
         raise VersionUnknown(f"{version} is not registered: `cxr models` lists what is")
     return model

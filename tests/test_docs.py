@@ -152,6 +152,36 @@ def test_every_problem_is_documented_and_none_that_is_gone(application: APIFlask
     assert documented == {*raised(), *answered(application)}
 
 
+def test_every_action_of_the_audit_is_documented_and_none_that_is_gone() -> None:
+    documented = set(first_column(section("docs/audit.md", "What is written down")))
+    written = set(_actions())
+    begun = tuple(action for action in written if action.endswith("."))  # such as f"batch.{state}"
+    assert written - set(begun) <= documented
+    assert all(any(action.startswith(one) for action in documented) for one in begun)
+    assert {action for action in documented - written if not action.startswith(begun)} == set()
+
+
+def _actions() -> Iterator[str]:
+    """What every `Entry(…)` of the product gives as its action; of an f-string, what stands before its value."""
+    trees = [ast.parse(path.read_text()) for room in ("api", "db", "worker") for path in ROOT.glob(f"{room}/*.py")]
+    constants = {
+        str(target.id): node.value.value
+        for tree in trees
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    for call in (node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call) and node.args):
+        name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+        if name == "Entry":
+            action = call.args[0]
+            if isinstance(action, ast.JoinedStr):
+                action = action.values[0]
+            named = getattr(action, "attr", getattr(action, "id", ""))
+            yield str(action.value if isinstance(action, ast.Constant) else constants[named])
+
+
 def test_every_code_of_an_image_is_documented_in_its_own_words() -> None:
     assert text("docs/rejections.md") == catalogue.document(), "it is stale: make docs"
     assert {row[0].strip("`") for row in rows(text("docs/rejections.md"))} == {*CODES, *REASONS}

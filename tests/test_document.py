@@ -19,7 +19,7 @@ from db.database import Database
 from settings import Settings
 from tests.access import key
 from tests.project import ROOT
-from tests.service import free_port, until
+from tests.service import CARD, free_port, until
 from tests.test_queue import finish, taken
 from tests.uploading import Api, Radiograph
 
@@ -73,10 +73,58 @@ def test_a_nul_in_a_parameter_is_no_failure(settings: Settings, migrated_url: st
                     continue
                 query = {parameter["name"]: "a\0b"} if parameter["in"] == "query" else {}
                 filled = re.sub(r"\{\w+\}", "x" if query else "a%00b", path)
-                answer = api.client.open(filled, method=method.upper(), query_string=query)
+                answer = api.client.open(filled, method=method.upper(), query_string=query, json=BODIES.get(path))
                 assert answer.status_code < 500, (method, path, parameter["name"], answer.text)
                 asked += 1
     assert asked > 30
+    api.parts.system.close()
+
+
+BODIES: dict[str, Any] = {
+    "/v1/batches": {"import": ["a.png"], "lane": "routine"},
+    "/v1/keys": {"name": "a", "scopes": ["read"]},
+    "/v1/labels": {
+        "labels": [{"accession": "a", "label": "positive", "source": "rt_pcr", "given_by": "b", "patient": "c"}]
+    },
+    "/v1/models/{version}/promote": {"who": "a", "reason": "b"},
+    "/v1/models/{version}/rollback": {"who": "a", "reason": "b"},
+    "/v1/webhooks": {"url": "https://93.184.216.34/hook", "events": ["batch.completed"]},
+}
+
+
+def test_a_nul_in_a_body_is_no_failure(settings: Settings, migrated_url: str) -> None:
+    api = Api(replace(settings, database_url=migrated_url, import_root=str(ROOT)))
+    paths = api.client.get("/openapi.json").get_json()["paths"]
+    assert set(BODIES) == {path for path, calls in paths.items() if "requestBody" in calls.get("post", {})}
+    asked = 0
+    for path, body in BODIES.items():
+        for broken in _with_a_nul(body):
+            answer = api.client.post(path.format(version=CARD.version), json=broken)
+            assert answer.status_code in range(400, 500), (path, broken, answer.text)
+            asked += 1
+    assert asked == 15
+    api.parts.system.close()
+
+
+def _with_a_nul(value: Any) -> Iterator[Any]:
+    """The value once for each text in it, which then holds a NUL."""
+    if isinstance(value, str):
+        yield value[:1] + "\0" + value[1:]
+    for at, inner in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        for broken in _with_a_nul(inner):
+            if isinstance(value, dict):
+                yield value | {at: broken}
+            else:
+                yield [*value[:at], broken, *value[at + 1 :]]
+
+
+@pytest.mark.parametrize(
+    "page", ["/?after=%00", "/batches/%00", "/batches/a?after=%00", "/sign-in?code=%00", "/sign-in?to=/%00"]
+)
+def test_a_nul_in_the_address_of_a_page_is_no_failure(settings: Settings, migrated_url: str, page: str) -> None:
+    api = Api(replace(settings, database_url=migrated_url))
+    assert api.client.get(page).status_code < 500
+    assert api.client.post("/sign-in?to=/%00", data={"key": "a\0b", "to": "/\0"}).status_code < 500
     api.parts.system.close()
 
 

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +20,7 @@ from settings import Settings
 from tests.service import CARD
 from tests.test_ending import actions, cancel, overdue, retry
 from tests.test_queue import claim, progress
-from tests.uploading import Api, Radiograph
+from tests.uploading import Api, Radiograph, Stream
 
 ROOM = Room(images=3, bytes=1_000)
 
@@ -71,6 +72,40 @@ def test_the_same_bytes_again_are_200_and_others_409(api: Api, radiograph: Radio
     assert code(put(api, address, "2.png", radiograph(2))) == (409, "draft_closed")
     assert code(api.client.post(f"{address}/submit")) == (409, "draft_closed")
     api.nothing_unfinished()
+
+
+def test_an_image_that_is_there_already_costs_nothing_of_the_day(settings: Settings, radiograph: Radiograph) -> None:
+    api = Api(replace(settings, images_per_day=2))
+    address = opened(api)
+    statuses = [put(api, address, "1.png", radiograph(1)).status_code for _ in range(4)]
+    assert statuses == [201, 200, 200, 200]
+    assert code(put(api, address, "1.png", radiograph(9))) == (409, "other_bytes")
+    assert code(put(api, address, "2.png", radiograph(2))) == (201, "received")
+    assert code(put(api, address, "2.png", radiograph(2))) == (200, "received"), "also when the day is used up"
+    assert code(put(api, address, "3.png", radiograph(3))) == (429, "quota_used")
+    assert len(api.blobs()) == 2
+    api.parts.system.close()
+
+
+def test_what_a_full_draft_does_not_take_costs_nothing_of_the_day(settings: Settings, radiograph: Radiograph) -> None:
+    api = Api(replace(settings, images_per_day=2, max_images=1))
+    full = opened(api)
+    assert put(api, full, "1.png", radiograph(1)).status_code == 201
+    for number in range(2, 5):
+        assert code(put(api, full, f"{number}.png", radiograph(number))) == (413, "draft_full")
+    assert put(api, opened(api), "2.png", radiograph(2)).status_code == 201
+    api.parts.system.close()
+
+
+def test_a_body_for_a_draft_that_is_not_there_is_not_read(api: Api) -> None:
+    def unread() -> Iterator[bytes]:
+        raise AssertionError("the body was read")
+        yield b""
+
+    environ = {"wsgi.input": Stream(unread()), "wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked"}
+    for batch_id in ("batch_0", "a%00b"):
+        answer = api.client.put(f"/v1/batches/{batch_id}/images/1.png", environ_overrides=environ)
+        assert code(answer) == (404, "batch_unknown")
 
 
 def test_what_the_door_rejects_is_answered_and_counted(api: Api, radiograph: Radiograph) -> None:

@@ -6,12 +6,13 @@ import tracemalloc
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from settings import Settings
 from tests.service import zipped
-from tests.uploading import Api, Radiograph, multipart, part
+from tests.uploading import Api, Radiograph, Stream, multipart, part
 
 
 def test_a_body_too_large_by_its_length_is_not_read(narrow: Api) -> None:
@@ -150,3 +151,56 @@ def test_a_large_upload_is_never_held_whole(api: Api, radiograph: Radiograph) ->
     assert api.images()[0].bytes == len(radiograph(1)) + (200 << 20)
     assert peak < 20_000_000
     api.nothing_unfinished()
+
+
+FORM = "application/x-www-form-urlencoded"
+
+
+@pytest.mark.parametrize(
+    ("path", "content_type", "most"),
+    [
+        ("/sign-in", FORM, 100_000),
+        ("/sign-in", "multipart/form-data; boundary=b", 100_000),
+        ("/sign-in", "application/json", 100_000),
+        ("/sign-out", FORM, 100_000),
+        ("/v1/keys", "application/json", 10_000_000),
+        ("/v1/webhooks", FORM, 100_000),
+        ("/v1/batches", "application/json", 10_000_000),
+        ("/v1/retraining-runs", "text/plain", 10_000_000),
+    ],
+)
+@pytest.mark.parametrize("chunked", [True, False])
+def test_a_body_that_is_no_file_is_refused_at_its_limit_and_never_held(
+    api: Api, path: str, content_type: str, most: int, chunked: bool
+) -> None:
+    """The limit of a browser's forms is that of all who show no key."""
+    sent = 0
+
+    def endless() -> Iterator[bytes]:
+        nonlocal sent
+        yield b"key=1&csrf=1"
+        while sent < 200_000_000:
+            sent += 100_000
+            yield b"&a" * 50_000
+
+    if not path.startswith("/v1/"):
+        del api.client.environ_base["HTTP_AUTHORIZATION"]
+    api.client.set_cookie("cxr-web", "token")  # signs nobody in, and has the form's token looked for
+    told = {"HTTP_TRANSFER_ENCODING": "chunked"} if chunked else {"CONTENT_LENGTH": "200000000"}
+    environ = {"wsgi.input": Stream(endless()), "wsgi.input_terminated": True, "CONTENT_TYPE": content_type} | told
+    tracemalloc.start()
+    answer: Any = api.client.post(path, environ_overrides=environ)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (answer.status_code, answer.json["code"]) == (413, "too_large"), answer.text
+    assert answer.content_type == "application/problem+json"
+    assert f"at most {most} bytes" in answer.json["detail"]
+    assert sent <= most + 100_000
+    assert peak < 3 * most + 2_000_000
+
+
+def test_a_draft_takes_an_image_larger_than_any_form(api: Api, radiograph: Radiograph) -> None:
+    opened: Any = api.client.post("/v1/batches", json={})
+    large = radiograph(1) + bytes(12_000_000)
+    answer = api.client.put(f"/v1/batches/{opened.json['id']}/images/a.png", data=large)
+    assert answer.status_code == 201, answer.text

@@ -93,6 +93,18 @@ def test_the_forecast_counts_what_is_begun_before(api: Api, batch: str, radiogra
     assert (closed["queue_position"], closed["eta_seconds"]) == (None, None)
 
 
+def test_a_submissions_pause_follows_the_queue_too(api: Api, radiograph: Radiograph) -> None:
+    with api.parts.database.write() as session:
+        heartbeats.beat(session, "w1", device="CPU", problem=None)
+        heartbeats.beat(session, "w1", device="CPU", problem=None, images_per_second=0.05)
+    first = api.submit({"1.png": radiograph(1)})
+    assert first.headers["Retry-After"] == "5", "one image in 20 seconds"
+    draft = api.client.post("/v1/batches", json={}).headers["Location"]
+    assert api.client.put(f"{draft}/images/2.png", data=radiograph(2)).status_code == 201
+    assert api.client.post(f"{draft}/submit").headers["Retry-After"] == "10", "another waits before it"
+    assert api.client.get(draft).headers["Retry-After"] == "10"
+
+
 @pytest.mark.parametrize(("eta", "pause"), [(None, "2"), (0.1, "1"), (20.0, "5"), (86_400.0, "60")])
 def test_the_pause_follows_the_queue(eta: float | None, pause: str) -> None:
     assert polling.pause(eta) == pause

@@ -1,8 +1,11 @@
 """Signing in with an account: a real OpenID Connect provider in a process of its own."""
 
+import importlib
+import json
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -10,7 +13,11 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from flask import Response, g, request
+from joserfc import jwt
+from joserfc.jwk import RSAKey
 from sqlalchemy import update
+from werkzeug.serving import make_server
 
 from db import keys, tenancy
 from db.clock import now
@@ -41,16 +48,21 @@ def _answers(url: str) -> bool:
         return False
 
 
-@pytest.fixture
-def api(settings: Settings, issuer: str) -> Iterator[Api]:
+def with_provider(settings: Settings, issuer: str, *, claim: str) -> Api:
     given: dict[str, Any] = {
         "oidc_issuer": issuer,
         "oidc_client_id": "cxr",
         "oidc_client_secret": "s3cret",
-        "oidc_claim": "sub",
+        "oidc_claim": claim,
     }
     api = Api(replace(settings, **given))
     del api.client.environ_base["HTTP_AUTHORIZATION"]
+    return api
+
+
+@pytest.fixture
+def api(settings: Settings, issuer: str) -> Iterator[Api]:
+    api = with_provider(settings, issuer, claim="sub")
     yield api
     api.parts.system.close()
 
@@ -105,6 +117,82 @@ def test_an_answer_is_good_for_the_browser_that_asked_alone(api: Api) -> None:
     back = urlsplit(httpx.post(gone.headers["Location"], data={"sub": PERSON}).headers["Location"])
     other = api.client.application.test_client()
     assert other.get(f"{back.path}?{back.query}").status_code == 400
+
+
+@pytest.mark.parametrize("verified", [None, False, "false", "true", 1])
+def test_an_address_that_the_provider_did_not_verify_names_nobody(
+    settings: Settings, issuer: str, verified: object
+) -> None:
+    api = with_provider(settings, issuer, claim="email")
+    admit(api, PERSON)
+    claims = {"email": PERSON} | ({} if verified is None else {"email_verified": verified})
+    httpx.put(f"{issuer}/users/one", json=claims).raise_for_status()
+    answer = signed_in(api, "one")
+    assert answer.status_code == 403
+    assert "no key here names you" in answer.text
+    httpx.put(f"{issuer}/users/one", json=claims | {"email_verified": True}).raise_for_status()
+    assert signed_in(api, "one").status_code == 200
+    api.parts.system.close()
+
+
+@pytest.mark.parametrize("person", ["a\0b", "a\nb"])
+def test_a_name_that_no_key_can_hold_names_nobody(settings: Settings, issuer: str, person: str) -> None:
+    api = with_provider(settings, issuer, claim="email")
+    httpx.put(f"{issuer}/users/one", json={"email": person, "email_verified": True}).raise_for_status()
+    assert signed_in(api, "one").status_code == 403
+    api.parts.system.close()
+
+
+_TOKENS: dict[str, dict[str, Any] | None] = {
+    "as it was": {},
+    "of another's key": {},
+    "that is over": {"exp": 1},
+    "of another sign-in": {"nonce": "another"},
+    "for another": {"aud": ["another"]},
+    "for another, lent to us": {"aud": ["another"], "azp": "cxr"},
+    "of another provider": {"iss": "https://elsewhere.example"},
+    "that is none": None,
+    "that is not there": None,
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", _TOKENS)
+def test_a_token_that_is_not_the_providers_own_for_us_is_refused(settings: Settings, kind: str) -> None:
+    """The provider, in this process, with its tokens written anew."""
+    provider: Any = importlib.import_module("oidc_provider_mock").app(require_nonce=True)
+    mine = RSAKey.generate_key(2048)
+
+    def rewrite(answer: Response) -> Response:
+        if request.path == "/oauth2/token":
+            told: Any = answer.get_json()
+            own: Any = RSAKey.import_key(g.oidc_provider_mock_storage.jwk.as_dict(is_private=True))
+            held = jwt.decode(told["id_token"], own)
+            key = mine if kind == "of another's key" else own
+            changes = _TOKENS[kind]
+            told["id_token"] = "a.b.c" if changes is None else jwt.encode(held.header, held.claims | changes, key)
+            if kind == "that is not there":
+                del told["id_token"]
+            answer.set_data(json.dumps(told))
+        return answer
+
+    provider.after_request(rewrite)
+    server = make_server("127.0.0.1", 0, provider, threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    api = with_provider(settings, f"http://127.0.0.1:{server.server_port}", claim="sub")
+    admit(api, PERSON)
+    try:
+        answer = signed_in(api, PERSON)
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+        api.parts.system.close()
+    if kind == "as it was":
+        assert answer.status_code == 200
+    else:
+        assert (answer.status_code, answer.json["code"]) == (400, "sign_in_failed"), answer.text
 
 
 def test_the_page_offers_the_provider_only_where_there_is_one(api: Api, settings: Settings) -> None:

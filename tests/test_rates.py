@@ -88,11 +88,23 @@ def test_a_day_has_so_many_images(settings: Settings, radiograph: Radiograph) ->
 
 def test_a_day_has_so_many_bytes(settings: Settings, radiograph: Radiograph) -> None:
     size = len(radiograph(1))
-    api = Api(replace(settings, bytes_per_day=2 * size))
+    api = Api(replace(settings, bytes_per_day=5 * size // 2))
     assert api.submit({"a.png": radiograph(1)}).status_code == 202
     refused(api.submit({"b.png": radiograph(2), "c.png": radiograph(3)}), "quota_used")
     assert len(api.images()) == 1
     api.nothing_unfinished()
+    api.parts.system.close()
+
+
+@pytest.mark.parametrize("quota", [{"images_per_day": 1}, {"bytes_per_day": 100}])
+def test_what_is_more_than_a_whole_day_is_not_to_be_sent_again(
+    settings: Settings, radiograph: Radiograph, quota: dict[str, Any]
+) -> None:
+    api = Api(replace(settings, **quota))
+    answer = api.submit({"a.png": radiograph(1), "b.png": radiograph(2)})
+    told = api.refuses(answer, 413, "more_than_a_day")
+    assert told["retryable"] is False
+    assert "Retry-After" not in answer.headers
     api.parts.system.close()
 
 

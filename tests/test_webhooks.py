@@ -20,6 +20,7 @@ from db import batches, ending, proof, tenancy, webhooks
 from db.chains import AuditRow
 from db.clock import now
 from db.database import Database
+from db.idempotency import IdempotencyKey
 from db.tables import Batch
 from db.webhooks import Delivery, DeliveryState, Due, Event
 from settings import Settings
@@ -280,3 +281,14 @@ def test_there_are_only_so_many_webhooks(inside: Api) -> None:
         assert inside.client.post("/v1/webhooks", json=asked).status_code == 201
     refused: Any = inside.client.post("/v1/webhooks", json=asked).json
     assert (refused["status"], refused["code"]) == (409, "too_many_webhooks")
+
+
+def test_a_webhooks_secret_is_shown_once_even_to_the_same_request(inside: Api) -> None:
+    asked, headers = {"url": "http://127.0.0.1:9/"}, {"Idempotency-Key": "one"}
+    first: Any = inside.client.post("/v1/webhooks", json=asked, headers=headers)
+    again: Any = inside.client.post("/v1/webhooks", json=asked, headers=headers)
+    assert (first.status_code, again.status_code, again.json) == (201, 201, first.json | {"secret": None})
+    with inside.parts.system.read() as session:
+        kept = session.scalars(select(IdempotencyKey.body)).one()
+    assert kept
+    assert first.json["secret"] not in kept
