@@ -52,7 +52,7 @@ def main() -> None:
             sys.exit(not all(outcome.holds for _, outcome in _finished(_begin(jobs, pool, bars))))
         histories = pool.submit(_histories, tier, also)
         broken = _begin(
-            [Job(name, *share, seed) for name in FAULTS for share in shares(name, tier)], pool, bars, tier, given.also
+            [Job(name, *share, seed) for name in FAULTS for share in shares(name, tier)], pool, bars, tier, also
         )
         crippled = _begin([_crippled(name, tier, seed) for name in _OFF], pool, bars, tier, also)
         outcomes = [outcome for _, outcome in _finished(broken)]
