@@ -116,7 +116,7 @@ end workers; at most one result for each image and model version; no result for 
 blobs hash to their names; the audit chain verifies and covers every image; no lease is left; sending a request again under its
 `Idempotency-Key` made nothing new.
 
-**Blamed, whoever's fault it was**: an image that three workers died with, one after the other, while each had it alone, is quarantined as
+**Blamed, rightly or not**: an image that three workers died with, one after the other, while each had it alone, is quarantined as
 `worker_died`. Deaths that come faster than leases end do that to good images; it is seen, and `retry` runs them again. So commits
 and power are not cut more often here than the queue comes back.
 
