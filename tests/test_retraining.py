@@ -21,6 +21,7 @@ from db.tables import Batch, Lane
 from tests.labelled import classified, label, picture
 from tests.uploading import Api
 from training import fit, harvest
+from training.augmentation import steps
 from training.checkpoint import Checkpoint
 from training.data import Radiographs
 from training.fit import Config
@@ -228,9 +229,16 @@ def test_a_run_that_is_cut_short_goes_on_after_its_last_epoch(radiographs: Radio
     assert seen == [3]
     assert len(fitted.history["val_loss"]) == 3
     assert fitted.best_epoch == int(np.argmin(fitted.history["val_loss"])) + 1
-    other = replace(config, epochs=4)
-    fit.fit(radiographs, other, lambda epoch, _of, _logs: seen.append(epoch), checkpoint)
+    other, rests = replace(config, epochs=4), list[None]()
+    fit.fit(
+        radiographs,
+        other,
+        lambda epoch, _of, _logs: seen.append(epoch),
+        checkpoint,
+        on_step=lambda: rests.append(None),
+    )
     assert seen == [3, 1, 2, 3, 4], "a checkpoint of another configuration counts as none"
+    assert len(rests) == 4 * steps(len(radiographs.folds(*config.training_folds).entries), config.batch_size)
 
 
 def test_what_is_restored_is_what_was_saved_and_damage_counts_as_nothing(tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ def fit(
 
 
 def _after_each_step(call: OnStep | None) -> list[keras.callbacks.Callback]:
-    return [keras.callbacks.LambdaCallback(on_train_batch_end=lambda _batch, _logs: call())] if call else []
+    return [keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: call())] if call else []  # noqa: ARG005 - keras passes them by name
 
 
 def shares(radiographs: Radiographs) -> NDArray[np.float64]:
