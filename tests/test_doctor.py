@@ -166,9 +166,9 @@ def test_a_database_that_is_away_is_named_without_its_password(settings: Setting
     ("applied", "advice"), [("0001", "cxr migrate"), ("9999", "bring the newer code"), (None, "cxr migrate")]
 )
 def test_another_schema_is_named(
-    database: Database, database_url: str, settings: Settings, applied: str | None, advice: str
+    database: Database, migrated_url: str, settings: Settings, applied: str | None, advice: str
 ) -> None:
-    here = replace(settings, database_url=database_url)
+    here = replace(settings, database_url=migrated_url)
     assert one(records.check_database(here), "schema").state == State.OK
     with database.engine.begin() as connection:
         if applied:
@@ -180,9 +180,9 @@ def test_another_schema_is_named(
 
 
 def test_workers_that_are_missing_silent_or_ill_are_named(
-    database: Database, database_url: str, settings: Settings
+    database: Database, migrated_url: str, settings: Settings
 ) -> None:
-    here = replace(settings, database_url=database_url)
+    here = replace(settings, database_url=migrated_url)
 
     def workers() -> Finding:
         return one(records.check_database(here), "workers")
