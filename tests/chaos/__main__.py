@@ -135,7 +135,7 @@ def _advance(bars: Progress, bar: TaskID, number: int) -> None:
 
 def _settled(job: Job, outcome: Outcome, tier: str) -> bool:
     """Whether a second try could not show anything else."""
-    if job.off:
+    if job.off and job.off != switches.NOTHING:
         return _as_expected(job.off, outcome)
     if outcome.holds:
         return not (tier == "full" and outcome.late)

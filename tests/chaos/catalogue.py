@@ -90,14 +90,7 @@ FAULTS = {
         make=Make(proxies=True),
         recovery_seconds=60,
     ),
-    "disk-full": Fault(
-        "disk full",  # the broker cannot write its log either and refuses: Celery ends, and is started again
-        faults.fill_disk,
-        (1, 3, 30),
-        databases=(SQLITE,),
-        small_disk=True,
-        ends_itself=True,
-    ),
+    "disk-full": Fault("disk full", faults.fill_disk, (1, 3, 30), databases=(SQLITE,), small_disk=True),
     "clock": Fault(
         "clock set by an hour",
         faults.set_clock,
