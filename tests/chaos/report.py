@@ -118,7 +118,7 @@ blobs hash to their names; the audit chain verifies and covers every image; no l
 
 **Blamed, rightly or not**: an image that three workers died with, one after the other, while each had it alone, is quarantined as
 `worker_died`. Deaths that come faster than leases end do that to good images; it is seen, and `retry` runs them again. So commits
-and power are not cut more often here than the queue comes back.
+and power are not cut more often here than the queue comes back; cut as fast as at first, 4 good images of 219,038 were blamed so.
 
 **What is not**: a real power cut (blobs that were not fsynced are taken away by us; SQLite's and PostgreSQL's own
 promises are believed), more than one machine, failing memory, a disk that lies.
