@@ -114,9 +114,9 @@ def worker(settings: Settings) -> None:
 @_serving
 def beat(settings: Settings) -> None:
     """Send the scheduled tasks at their times."""
-    from worker import process  # noqa: PLC0415
+    from worker import beat as beats  # noqa: PLC0415
 
-    process.beat(settings)
+    beats.run(settings)
 
 
 @main.command()

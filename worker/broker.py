@@ -1,4 +1,8 @@
-"""The embedded broker: Valkey from its wheel, on a private socket, with its log of changes on disk."""
+"""The embedded broker: Valkey from its wheel, on a private socket.
+
+It keeps nothing on disk: a ticket may be lost, and a broker that cannot write to a full disk refuses everything, which
+ends Celery.
+"""
 
 import contextlib
 from pathlib import Path
@@ -30,7 +34,8 @@ def command(settings: Settings) -> list[str]:
         "--unixsocket": str(path),
         "--unixsocketperm": "700",
         "--dir": str(data),
-        "--appendonly": "yes",
+        "--appendonly": "no",
+        "--save": "",
         "--maxmemory-policy": "noeviction",
     }
     return [*binary(), *(word for option in options.items() for word in option)]

@@ -1,4 +1,4 @@
-"""The worker process: one per GPU, or one per machine; and beat."""
+"""The worker process: one per GPU, or one per machine."""
 
 import contextlib
 import logging
@@ -117,13 +117,6 @@ def _heed_early_signals(stopping: threading.Event) -> None:
 
     signal.signal(signal.SIGTERM, stop)
     worker_ready.connect(stop_late, weak=False)
-
-
-def beat(settings: Settings) -> None:
-    """Send the scheduled tasks at their times, until SIGTERM."""
-    app = celery_app(settings)
-    app.conf.beat_schedule = schedule.entries(settings)
-    app.Beat(schedule=str(settings.home / "beat"), loglevel="INFO").run()
 
 
 def _prepare(database: Database, line: "Line") -> str:

@@ -145,7 +145,7 @@ class Field:
         socket = replace(self.settings, redis_url=f"redis+socket://{self.home / 'valkey.sock'}")
         command = broker.command(socket)
         command[command.index("--port") + 1] = str(self.broker_port)
-        return [*command, "--bind", "127.0.0.1", "--save", ""]
+        return [*command, "--bind", "127.0.0.1"]
 
     def _add(self, name: str, **more: str) -> None:
         """Start a process of ours: the real program where the field is to be real, else the stand-in."""
