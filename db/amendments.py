@@ -57,7 +57,7 @@ def _stands(old: str, new: str) -> ColumnElement[bool]:
 
 
 def _as_claimed(image: Image, version: str, at: datetime) -> Claimed:
-    return Claimed(image.id, image.batch_id, image.sha256, version, image.tenant, at, 1)
+    return Claimed(image.id, image.batch_id, image.sha256, version, image.tenant, at, 1, 0)
 
 
 def store(

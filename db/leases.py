@@ -7,19 +7,19 @@ from db import audit, ending, states
 from db.clock import now
 from db.tables import Image, ImageState
 
-STRIKES = 3
+MOST_STRIKES = 10
 LONGEST_LEASE_SECONDS = 900
 
 
 def sweep(session: Session, *, worker: str) -> int:
     """Take back what silent workers held, and return how many images.
 
-    Images that were held together come back to be worked on alone. One that was alone gets a strike, and
-    after STRIKES of them it is quarantined: it ends the process that touches it. A lease that ends
-    later than any lease can was given before the clock was set back.
+    Images that were held together come back to be worked on alone. One that was alone gets a strike: after two,
+    the next worker tries it in a process of its own and sees what happens. Where not even that comes to its end,
+    it is quarantined at MOST_STRIKES. A lease that ends later than any lease can was given before the clock was set back.
     """
     over = or_(Image.lease_until < now(), Image.lease_until > now(2 * LONGEST_LEASE_SECONDS))
-    last = and_(over, Image.alone, Image.strikes >= STRIKES - 1)
+    last = and_(over, Image.alone, Image.strikes >= MOST_STRIKES - 1)
     fatal = states.move(
         session,
         ImageState.LEASED,

@@ -14,6 +14,8 @@ from db.clock import now
 from db.identifiers import Identifiers
 from db.tables import Batch, Image, ImageState, Label, Lane, Result
 
+STRIKES_BEFORE_TRIAL = 2
+
 
 class Fenced(Exception):
     """The lease ended before the work did: someone else may hold these images, so nothing of ours is kept."""
@@ -30,6 +32,7 @@ class Claimed:
     tenant: str
     claimed_at: datetime
     attempt: int
+    strikes: int
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,11 @@ class Claim:
     token: str
     images: tuple[Claimed, ...]
     alone: bool
+
+    @property
+    def on_trial(self) -> bool:
+        """Whether it is one image, with which so many workers died that only a witness can tell whether it is to blame."""
+        return self.alone and self.images[0].strikes >= STRIKES_BEFORE_TRIAL
 
 
 @dataclass(frozen=True)
@@ -85,7 +93,7 @@ def claim(
     waiting = (
         select(Image.id)
         .where(Image.state == ImageState.QUEUED, Image.lane == lane, Image.alone == alone, _usable(without))
-        .order_by(Image.id)
+        .order_by(*[Image.strikes] * alone, Image.id)  # the least suspected first
         .limit(1 if alone else limit)
         .with_for_update(skip_locked=True)
         .cte("waiting")  # as a plain subquery PostgreSQL may run it more than once, and lock more than the limit
@@ -105,7 +113,9 @@ def claim(
     pinned = _pinned(session, {row.batch_id for row in moved})
     lease = timedelta(seconds=lease_seconds)
     images = tuple(
-        Claimed(row.id, row.batch_id, row.sha256, *pinned[row.batch_id], row.lease_until - lease, row.attempts)
+        Claimed(
+            row.id, row.batch_id, row.sha256, *pinned[row.batch_id], row.lease_until - lease, row.attempts, row.strikes
+        )
         for row in sorted(moved)
     )
     return Claim(token, images, alone)

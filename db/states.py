@@ -25,7 +25,7 @@ _CLOSED_AS = {BatchState.PROCESSING: BatchState.COMPLETED, BatchState.CANCELLING
 def move(
     session: Session, source: ImageState, target: ImageState, where: ColumnElement[bool], **values: Any
 ) -> list[Row[Any]]:
-    """Move the images that are in `source` and match `where`, and return (id, batch_id, sha256, attempts, lease_until) of those moved."""
+    """Move the images that are in `source` and match `where`, and return (id, batch_id, sha256, attempts, strikes, lease_until) of those moved."""
     if target not in _MOVES[source]:
         raise ValueError(f"no image goes from {source} to {target}")
     if target != ImageState.LEASED:
@@ -38,7 +38,7 @@ def move(
         update(Image)
         .where(Image.state == source, where)
         .values(state=target, **values)
-        .returning(Image.id, Image.batch_id, Image.sha256, Image.attempts, Image.lease_until)
+        .returning(Image.id, Image.batch_id, Image.sha256, Image.attempts, Image.strikes, Image.lease_until)
         .execution_options(synchronize_session=False)
     )
     return list(session.execute(statement))

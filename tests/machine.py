@@ -144,11 +144,15 @@ class Queue(RuleBasedStateMachine):
 
     @rule(target=claims, lane=st.sampled_from(Lane), limit=st.integers(1, 6), alone=st.booleans())
     def claim(self, lane: Lane, limit: int, *, alone: bool) -> Claim:
-        expected = [image for image, it in self.pictures.items()
-                    if (it.state, it.lane, it.alone) == (_S.QUEUED, lane, alone)][: 1 if alone else limit]  # fmt: skip
+        waiting = [image for image, it in self.pictures.items()
+                   if (it.state, it.lane, it.alone) == (_S.QUEUED, lane, alone)]  # fmt: skip
+        if alone:
+            waiting.sort(key=lambda image: self.pictures[image].strikes)
+        expected = waiting[: 1 if alone else limit]
         with self.database.write() as session:
             held = queue.claim(session, lane, limit, lease_seconds=60, alone=alone)
         assert [image.id for image in held.images] == expected if held else not expected
+        assert not held or held.on_trial == (alone and self.pictures[expected[0]].strikes >= 2)
         held = held or Claim("none", (), alone)
         for image in held.images:
             self.pictures[image.id].state, self.pictures[image.id].token = _S.LEASED, held.token
@@ -210,7 +214,7 @@ class Queue(RuleBasedStateMachine):
         for image in mine:
             it = self.pictures[image]
             it.strikes, it.alone = it.strikes + it.alone, True
-        last = [image for image in mine if self.pictures[image].strikes >= leases.STRIKES]
+        last = [image for image in mine if self.pictures[image].strikes >= leases.MOST_STRIKES]
         for image in last:
             self._end(image, _S.QUARANTINED, "worker_died")
         self._return([image for image in mine if image not in last])

@@ -51,7 +51,7 @@ def codes(answers: list[Any]) -> list[str]:
 
 
 def children(decoders: Decoders) -> list[psutil.Process]:
-    return [psutil.Process(child._process.pid) for child in decoders._children if child._process]
+    return [psutil.Process(one._child._process.pid) for one in decoders._decoders if one._child._process]
 
 
 def test_answers_keep_the_order(decoders: Decoders, blobs: Blobs) -> None:
@@ -226,7 +226,7 @@ from pathlib import Path
 from worker.decoders import Decoders
 decoders = Decoders(2, seconds=2, address_space=2 << 30)
 decoders.warm_up()
-print(*(child._process.pid for child in decoders._children), flush=True)
+print(*(one._child._process.pid for one in decoders._decoders), flush=True)
 decoders.decode([Path(sys.argv[1])])
 """
 

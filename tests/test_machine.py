@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 from sqlalchemy.engine import make_url
 
-from db import migrate, registry
+from db import leases, migrate, registry
 from db.blobs import Blobs
 from db.database import Database
 from tests.machine import Queue
@@ -18,6 +18,12 @@ from tests.service import CARD
 # HISTORIES=5000 STEPS=50 is what `make chaos` asks for.
 HISTORIES = int(os.environ.get("HISTORIES", "200"))
 STEPS = int(os.environ.get("STEPS", "30"))
+
+
+@pytest.fixture(autouse=True)
+def _few_strikes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A history is too short for ten deaths with one image."""
+    monkeypatch.setattr(leases, "MOST_STRIKES", 3)
 
 
 def play(machine: type[Queue], histories: int) -> None:

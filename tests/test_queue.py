@@ -181,17 +181,27 @@ def test_images_of_a_dead_worker_come_back_to_be_worked_on_alone(database: Datab
         assert session.scalars(select(Image.strikes)).all() == [0, 0, 0]  # held together: nobody is to blame yet
 
 
-def test_an_image_that_ends_three_workers_alone_is_quarantined(database: Database) -> None:
+def test_an_image_that_comes_to_no_end_at_all_is_quarantined(database: Database) -> None:
     batch_id = submit(database, 1)
-    taken(database)
-    for _ in range(leases.STRIKES):
+    assert not taken(database).on_trial
+    for strikes in range(leases.MOST_STRIKES):
         expire(database)
         assert progress(database, batch_id).state == BatchState.PROCESSING
-        taken(database, alone=True)
+        assert taken(database, alone=True).on_trial == (strikes >= 2)
     assert expire(database) == 1
     done = progress(database, batch_id)
     assert (done.state, done.outcome) == (BatchState.COMPLETED, Outcome.NONE_CLASSIFIED)
     assert done.counts[ImageState.QUARANTINED] == 1
+
+
+def test_of_two_suspects_the_less_suspected_is_taken_first(database: Database) -> None:
+    submit(database, 2)
+    taken(database)
+    expire(database)
+    (first,) = taken(database, alone=True).images
+    expire(database)
+    (second,) = taken(database, alone=True).images
+    assert second.id > first.id
 
 
 def test_a_lease_that_runs_is_not_swept(database: Database) -> None:

@@ -11,14 +11,15 @@ from worker.decoders import Decoded
 from worker.judge import Judge
 from worker.models import Models
 from worker.rejection import CODES
+from worker.trial import Trial
 
 log = logging.getLogger(__name__)
 
 
 def examine(
-    models: Models, judge: Judge, version: str, images: Sequence[tuple[Claimed, Decoded]]
+    models: Models, judge: Judge | Trial, version: str, images: Sequence[tuple[Claimed, Decoded]]
 ) -> tuple[list[Finding], list[Failure]]:
-    """Return a finding for each image, or a failure where the model gave no number. Raises ModelUnusable."""
+    """Return a finding for each image, or a failure where the model gave no number. Raises ModelUnusable, and Guilty at a trial."""
     loaded = models.get(version)
     start = time.perf_counter()
     predictions = judge.judge(version, [decoded for _, decoded in images])

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 
 from sqlalchemy.exc import DBAPIError
 
@@ -21,6 +22,7 @@ from worker.judge import Judge
 from worker.models import Models
 from worker.pace import Pace
 from worker.rejection import ImageRejected
+from worker.trial import Guilty, Trial
 from worker.turns import Turns
 
 log = logging.getLogger(__name__)
@@ -131,8 +133,13 @@ class Line:
         findings = []
         if not all(self._models.holds(version) for version in readable):
             self._hold_on(claim)  # loading takes its time
+        judge = self._trial(claim) if claim.on_trial else self._judge
         for version, images in readable.items():
-            found, unanswered = examine(self._models, self._judge, version, images)
+            try:
+                found, unanswered = examine(self._models, judge, version, images)
+            except Guilty as guilty:
+                log.warning("image %d: %s", claim.images[0].id, guilty)
+                found, unanswered = [], [failure(claim.images[0], "worker_died")]
             numbered = {finding.image.id for finding in found if finding.raw_probability is not None}
             for image, decoded in images:
                 if image.id in numbered:
@@ -140,6 +147,10 @@ class Line:
             findings += found
             failures += unanswered
         return findings, failures
+
+    def _trial(self, claim: Claim) -> Trial:
+        hold_on = partial(self._hold_on, claim)
+        return Trial(self._settings, gate_version=self._judge.gate_version, meanwhile=hold_on)
 
     def _hold_on(self, claim: Claim) -> None:
         """Slow is not silent: the lease begins anew."""

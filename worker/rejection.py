@@ -68,7 +68,7 @@ CODES: Final[dict[str, Code]] = {
         quarantined=True,
     ),
     "worker_died": Code(
-        "Three workers ended while they held only this image.",
+        "The processes that worked on this image alone ended, again and again.",
         "An operator should look at it.",
         quarantined=True,
     ),

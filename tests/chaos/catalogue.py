@@ -90,7 +90,7 @@ FAULTS = {
         make=Make(proxies=True),
         recovery_seconds=60,
     ),
-    "disk-full": Fault("disk full", faults.fill_disk, (1, 3, 30), databases=(SQLITE,), small_disk=True),
+    "disk-full": Fault("disk full", faults.fill_disk, (1, 3, 30), small_disk=True),
     "clock": Fault(
         "clock set by an hour",
         faults.set_clock,
@@ -118,7 +118,7 @@ FAULTS = {
         after=faults.one_run_for_each_slot,
     ),
     "power-cut": Fault(
-        "power cut: blobs that were not fsynced are gone", faults.cut_power, (1, 3, 25), (4, 6), recovery_seconds=60
+        "power cut: blobs that were not fsynced are gone", faults.cut_power, (1, 3, 25), (1, 2), recovery_seconds=60
     ),
 }
 

@@ -38,34 +38,47 @@ def _api(settings: Settings) -> None:
 
 
 def _worker(settings: Settings) -> None:
+    stand_in()
+    from worker import process, trial  # noqa: PLC0415 - after the switches
+
+    trial.MODULE = "tests.chaos.standin"
+    process.run(settings)
+
+
+def stand_in() -> None:
+    """Put the stand-ins in the places of the model, the gate and the device."""
     from tests.chaos import gate, predictor  # noqa: PLC0415
-    from worker import device, process  # noqa: PLC0415 - after the switches
+    from worker import device  # noqa: PLC0415
 
     sys.modules["worker.predictor"] = predictor
     sys.modules["worker.gate"] = gate
     device.prepare = lambda: "stand-in"
-    process.run(settings)
+
+
+def serve(descriptor: int, **options: Any) -> None:
+    """Be the process in which an image is on trial."""
+    stand_in()
+    from worker import trial  # noqa: PLC0415
+
+    trial.serve(descriptor, **options)
 
 
 def _beat(settings: Settings) -> None:
     """Send every scheduled task each second, so that two of us meet."""
-    from worker import process, schedule  # noqa: PLC0415
+    from worker import beat, schedule  # noqa: PLC0415
 
     for entry in schedule.ENTRIES.values():
         entry["schedule"] = every(run_every=1)
-    process.beat(settings)
+    beat.run(settings)
 
 
 def _die_in_mid_commit() -> None:
-    """Some commits after the start, within one, the process is gone.
-
-    Not too soon: an image whose three workers all died while they had it alone is blamed, as it must be.
-    """
+    """Some commits after the start, within one, the process is gone."""
     seed = os.environ.get(COMMITS)
     if not seed:
         return
     dice = random.Random(f"{seed} {os.environ.get('CHAOS_START')}")
-    left = [dice.randrange(20, 120)]
+    left = [dice.randrange(3, 40)]
 
     def soon(_connection: Any) -> None:
         left[0] -= 1
