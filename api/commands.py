@@ -162,7 +162,7 @@ def show_images(images: Sequence[Image]) -> None:
     shown = table("image", "state", "label", "probability", right={"probability"}, whole={"label", "probability"})
     for image in images:
         probability = "" if image.probability is None else f"{image.probability:.3f}"
-        state = image.code or " ".join(image.reasons or []) or image.state
+        state = image.code or " ".join([*(image.reasons or []), *(image.notes or [])]) or image.state
         label = f"{image.label}, before {image.original.label}" if image.original else image.label
         shown.add_row(plain(image.custom_id), state, label, probability)
     answers.print(shown)

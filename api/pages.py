@@ -9,7 +9,7 @@ from api.schemas import NOTICE
 from api.wiring import parts, who
 from db import batches, heartbeats, promotions
 from db.keys import Scope
-from worker.rejection import CODES, REASONS
+from worker.rejection import CODES, NOTES, REASONS
 
 blueprint = APIBlueprint("pages", __name__, enable_openapi=False)
 
@@ -50,6 +50,6 @@ def batch(batch_id: str) -> str:
         older=after + _IMAGES if len(lines) > _IMAGES else None,
         newer=max(after - _IMAGES, 0) if after else None,
         running=progress.open,
-        codes=CODES | REASONS,
+        codes=CODES | REASONS | NOTES,
         notice=NOTICE,
     )

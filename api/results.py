@@ -16,7 +16,8 @@ _NOW = (
     *("threshold", "band_low", "band_high"),
 )
 _FIRST = ("label", "probability", "model_version")
-COLUMNS: Final = (*_NOW, *(f"original_{name}" for name in _FIRST))
+_NOTES = "notes"
+COLUMNS: Final = (*_NOW, *(f"original_{name}" for name in _FIRST), _NOTES)  # a new one comes last
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -37,7 +38,7 @@ def as_csv(database: Database, batch_id: str) -> Iterator[str]:
 def _cells(line: Line) -> list[str]:
     """What stands now, and behind it, where that is an amendment, what was said first."""
     now = [_cell(getattr(line, name)) for name in _NOW]
-    return now + [_cell(getattr(line.original, name, None)) for name in _FIRST]
+    return [*now, *(_cell(getattr(line.original, name, None)) for name in _FIRST), _cell(line.notes)]
 
 
 def _cell(value: object) -> str:

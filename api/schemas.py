@@ -107,6 +107,7 @@ class ImageAnswer(BaseModel):
     band_low: float | None = Field(description="From here")
     band_high: float | None = Field(description="to below here the label is `inconclusive`; null: without a band")
     reasons: list[str] | None = Field(description="Why it is inconclusive")
+    notes: list[str] | None = Field(description="What was done to its pixels that no radiograph should need")
     gate: str | None = Field(description="Which gate was asked")
     model_version: str | None
     sha256: str
@@ -150,6 +151,7 @@ class ResultAnswer(BaseModel):
     band_high: float | None
     label: Label
     reasons: list[str]
+    notes: list[str] | None = Field(description="What was done to its pixels; null where nobody kept it")
     worker: str
     decode_ms: float
     predict_ms: float

@@ -88,6 +88,7 @@ class Image(Answer):
     probability: float | None
     threshold: float | None
     reasons: list[str] | None
+    notes: list[str] | None
     gate: str | None
     model_version: str | None
     sha256: str
@@ -114,6 +115,7 @@ class Result(Answer):
     threshold: float
     label: str
     reasons: list[str]
+    notes: list[str] | None
     worker: str
     decode_ms: float
     predict_ms: float

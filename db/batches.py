@@ -13,7 +13,7 @@ from db.results import is_current
 from db.tables import OPEN, TERMINAL, Batch, BatchState, Image, ImageState, Label, Lane, Outcome, Result
 
 _WEEK_SECONDS = 7 * 24 * 3600
-_NOW = 14  # columns that say what stands now; those of the first result follow
+_NOW = 15  # columns that say what stands now; those of the first result follow
 
 _First = aliased(Result)
 _pinned_or_amended = or_(Result.model_version == Batch.model_version, Result.amends.is_not(None))
@@ -89,6 +89,7 @@ class Line:
     band_high: float | None
     model_version: str | None
     reasons: list[str] | None
+    notes: list[str] | None
     gate: str | None
     id: int
     original: Original | None = None
@@ -221,6 +222,7 @@ def lines(
             Result.band_high,
             Result.model_version,
             Result.reasons,
+            Result.notes,
             Result.gate,
             Image.id,
             _First.id,

@@ -66,6 +66,7 @@ class Finding:
     predict_ms: float
     gate: str | None = None
     band: tuple[float, float] | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -230,6 +231,7 @@ def row_of(finding: Finding, worker: str, at: datetime) -> dict[str, object]:
         "band_high": finding.band[1] if finding.band else None,
         "label": finding.label,
         "reasons": list(finding.reasons),
+        "notes": list(finding.notes),
         "gate": finding.gate,
         "worker": worker,
         "decode_ms": finding.decode_ms,

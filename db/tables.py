@@ -210,6 +210,7 @@ class Result(Owned, Table):
     band_high: Mapped[float | None] = mapped_column(Float)
     label: Mapped[Label] = mapped_column(Text)
     reasons: Mapped[list[str]] = mapped_column(JSON)
+    notes: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))  # of the first ones nobody knows
     gate: Mapped[str | None] = mapped_column(Text)
     worker: Mapped[str] = mapped_column(Text)
     decode_ms: Mapped[float] = mapped_column(Float)

@@ -23,6 +23,8 @@ from tests.service import Service
 
 PNG = b"\x89PNG\r\n\x1a\n"
 READ = "classified"
+NOTED = "palette, 1 bit, alpha, CMYK"
+NOTES = ["palette"], ["bilevel"], ["alpha"], ["alpha"], ["cmyk"], ["palette"], ["palette", "alpha"]
 
 
 def deflated(**tags: Any) -> bytes:
@@ -79,7 +81,8 @@ def catalogue() -> Iterator[tuple[str, str, list[bytes]]]:
     deep = [png(grey_16, 16, 0), png(grey_16 >> 4, 16, 0), png(np.dstack([grey_16] * 3), 16, 2)]
     yield "16-bit PNG", READ, deep
     odd = [saved(grey_image().convert(mode)) for mode in ("P", "1", "RGBA")] + [saved(alpha)]
-    yield "palette, 1 bit, alpha, CMYK", READ, [*odd, saved(grey_image().convert("CMYK"), "JPEG")]
+    cmyk, palette = saved(grey_image().convert("CMYK"), "JPEG"), written(dicoms.EXACT["palette"]())
+    yield NOTED, READ, [*odd, cmyk, palette, saved(grey_image().convert("P"), transparency=7)]
     yield "Exif rotation", READ, [turned(way, kind) for way in range(1, 9) for kind in ("PNG", "JPEG")]
     film = [dicoms.radiograph(np.vstack([CHEST] * n), Rows=256, NumberOfFrames=str(n)) for n in (2, 3)]
     yield "several frames", "multi_frame", [frames("PNG"), frames("MPO"), *map(written, film)]
@@ -117,6 +120,14 @@ def test_each_file_has_its_own_answer(answers: dict[str, Line], row: str) -> Non
     assert len(files) >= 3
     given = [answers[f"=../胸部/{row}/{number}"] for number in range(len(files))]
     assert [line.code or str(line.state) for line in given] == [expected] * len(files)
+
+
+def test_what_was_done_to_odd_pixels_is_noted(answers: dict[str, Line]) -> None:
+    noted = {name: line.notes for name, line in answers.items() if line.notes}
+    as_a_row = {f"=../胸部/{NOTED}/{number}": notes for number, notes in enumerate(NOTES)}
+    encoded = f"=../胸部/DICOM in every encoding/{list(dicoms.EXACT).index('palette')}"
+    assert noted == as_a_row | {encoded: ["palette"]}
+    assert {tuple(line.notes or ()) for line in answers.values() if line.state == READ} > {()}
 
 
 def test_no_bad_file_ended_a_process(answers: dict[str, Line], service: Service) -> None:

@@ -137,7 +137,7 @@ def evaluate(
 def classify(settings: Settings, image: Path, version: str | None, heatmap: Path | None) -> None:
     """Classify one image by its path, without a server."""
     from worker import decoder  # noqa: PLC0415 - every command would pay for the decoders
-    from worker.rejection import CODES, REASONS, ImageRejected  # noqa: PLC0415
+    from worker.rejection import CODES, NOTES, REASONS, ImageRejected  # noqa: PLC0415
 
     try:
         decoded = decoder.decoded(image.read_bytes())
@@ -164,6 +164,7 @@ def classify(settings: Settings, image: Path, version: str | None, heatmap: Path
         "label": prediction.label,
         "probability": prediction.probability,
         "reasons": prediction.reasons,
+        "notes": decoded.notes,
         "threshold": card.threshold,
         "band_low": card.band_low,
         "band_high": card.band_high,
@@ -177,6 +178,8 @@ def classify(settings: Settings, image: Path, version: str | None, heatmap: Path
             click.echo(f"probability: {prediction.probability:.6f} ({_told(card)})")
         for reason in prediction.reasons:
             click.echo(f"reason: {reason}: {REASONS[reason]}")
+        for note in decoded.notes:
+            click.echo(f"note: {note}: {NOTES[note]}")
         click.echo(f"model: {card.version}")
         click.echo(f"gate: {gate.version}")
         words.print(NOTICE, style="yellow")

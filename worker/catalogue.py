@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from worker.rejection import CODES, REASONS, Code
+from worker.rejection import CODES, NOTES, REASONS, Code
 
 _HEAD = """# Why an image was not classified
 
@@ -28,6 +28,9 @@ def document() -> str:
             "It could be read, but the model cannot judge it: the label is `inconclusive`, with the reasons. Only `undecided`",
             "has a probability: [the band](model.md#the-decision). The others [never reach the model](model.md#the-gate).\n",
             _table(REASONS),
+            "## Classified, noted\n",
+            "It is classified like the others; the result's `notes` say what was done to its pixels.\n",
+            _table(NOTES),
         ]
     )
 

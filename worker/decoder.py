@@ -11,18 +11,22 @@ from pathlib import Path
 
 from db.identifiers import Identifiers
 from worker.formats import DICOM, MAGIC_BYTES, media_type
-from worker.radiograph import Grey, decode
+from worker.radiograph import Grey, decode_noting
 from worker.rejection import ImageRejected
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """One radiograph out of its file; `identifiers`, and `reasons` to give no score, only where the file is DICOM."""
+    """One radiograph out of its file; `identifiers`, and `reasons` to give no score, only where the file is DICOM.
+
+    The `notes` say what was done to its pixels.
+    """
 
     grey: Grey
     milliseconds: float
     identifiers: Identifiers | None
     reasons: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 Answer = Decoded | ImageRejected
@@ -68,15 +72,10 @@ def answer(path: Path) -> Answer:
 def decoded(data: bytes) -> Decoded:
     """Decode one file's bytes, or raise ImageRejected."""
     start = time.perf_counter()
-    grey = decode(data)
-    identifiers, reasons = _told(data)
-    return Decoded(grey, (time.perf_counter() - start) * 1000, identifiers, reasons)
-
-
-def _told(data: bytes) -> tuple[Identifiers | None, tuple[str, ...]]:
-    """What a DICOM file's tags say beside its pixels."""
+    grey, notes = decode_noting(data)
     if media_type(data[:MAGIC_BYTES]) != DICOM:
-        return None, ()
+        return Decoded(grey, (time.perf_counter() - start) * 1000, None, (), notes)
     from worker import dicom  # noqa: PLC0415 - see worker.radiograph.decode
 
-    return dicom.told(data)
+    told = dicom.told(data)
+    return Decoded(grey, (time.perf_counter() - start) * 1000, told.identifiers, told.reasons, told.notes)

@@ -3,6 +3,7 @@
 import io
 import logging
 import struct
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000TransferSyntaxes
 
 from db.identifiers import Identifiers
 from worker.formats import CHEST_PARTS, LATERAL_VIEWS, RADIOGRAPHS
-from worker.rejection import LATERAL_VIEW, OTHER_BODY_PART, ImageRejected, damage_rejected
+from worker.rejection import BILEVEL, LATERAL_VIEW, OTHER_BODY_PART, PALETTE, ImageRejected, damage_rejected
 
 _LONGEST_IDENTIFIER = 64  # of a UID; an accession number has 16 characters
 _MOST_BITS = 16
@@ -43,8 +44,16 @@ def grey(data: bytes, *, max_pixels: int) -> Grey:
         return np.asarray(_shown(dataset)[_unsigned(dataset, stored)])
 
 
-def told(data: bytes) -> tuple[Identifiers, tuple[str, ...]]:
-    """Return the tags that are kept, and why this is no frontal chest X-ray by its own tags, or raise ImageRejected."""
+class Told(NamedTuple):
+    """What the tags say: the ones that are kept, why this is no frontal chest X-ray, what is done to its pixels."""
+
+    identifiers: Identifiers
+    reasons: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def told(data: bytes) -> Told:
+    """Read the tags, or raise ImageRejected."""
     with damage_rejected():
         dataset = _read(data, stop_before_pixels=True)
 
@@ -60,7 +69,12 @@ def told(data: bytes) -> tuple[Identifiers, tuple[str, ...]]:
         part = (text("BodyPartExamined") or "").upper()
         if part and not any(word in part for word in CHEST_PARTS):
             reasons.append(OTHER_BODY_PART)
-        return identifiers, tuple(reasons)
+        notes = []
+        if dataset.get("PhotometricInterpretation") == "PALETTE COLOR":
+            notes.append(PALETTE)
+        if dataset.get("BitsStored") == 1:
+            notes.append(BILEVEL)
+        return Told(identifiers, tuple(reasons), tuple(notes))
 
 
 def _read(data: bytes, *, stop_before_pixels: bool = False) -> Dataset:

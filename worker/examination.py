@@ -47,6 +47,7 @@ def examine(
                 decode_ms=decoded.milliseconds,
                 predict_ms=each_ms,
                 gate=judge.gate_version,
+                notes=decoded.notes,
             )
         )
     return findings, failures

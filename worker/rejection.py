@@ -106,6 +106,23 @@ REASONS: Final[dict[str, Code]] = {
 }
 """Why a readable image is inconclusive: it gets the label, these reasons and, unless it is UNDECIDED, no probability."""
 
+PALETTE: Final = "palette"
+ALPHA: Final = "alpha"
+BILEVEL: Final = "bilevel"
+CMYK: Final = "cmyk"
+
+NOTES: Final[dict[str, Code]] = {
+    PALETTE: Code(
+        "Its pixels name colours of a palette; these were turned into grey levels.", "Export it in grey levels."
+    ),
+    ALPHA: Code(
+        "It has an alpha channel or a transparent colour; what is transparent was laid on black.", "Export it without."
+    ),
+    BILEVEL: Code("It has one bit for each pixel: black, white and nothing between.", "Export it with 8 bits or more."),
+    CMYK: Code("Its colours are meant for print; they were turned into grey levels.", "Export it in grey levels."),
+}
+"""What was done to an image that no radiograph should need. It is classified all the same, and the result says so."""
+
 _RUST_PANIC = "PanicException"  # what a decoder written in Rust raises; it can be imported from nowhere
 
 
