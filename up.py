@@ -1,7 +1,6 @@
 """One machine's processes, started and stopped together: Valkey, API, workers, beat."""
 
 import contextlib
-import ctypes
 import fcntl
 import json
 import os
@@ -23,6 +22,7 @@ from db import heartbeats
 from db.database import Database
 from settings import Settings
 from worker import broker
+from worker.child import end_with
 
 _START_SECONDS = 120
 _STOP_SECONDS = 30
@@ -197,13 +197,8 @@ def running_url(settings: Settings) -> str:
 
 def die_with_supervisor() -> None:
     """Called in a started process: end when the one that started it is killed (Linux)."""
-    supervisor = os.environ.get(_SUPERVISOR)
-    if not supervisor or sys.platform != "linux":
-        return
-    parent_death_signal = 1  # PR_SET_PDEATHSIG
-    ctypes.CDLL(None).prctl(parent_death_signal, signal.SIGTERM)
-    if os.getppid() != int(supervisor):
-        sys.exit("the instance that started this process is gone")
+    if supervisor := os.environ.get(_SUPERVISOR):
+        end_with(int(supervisor))
 
 
 def _worker_environments(settings: Settings) -> list[dict[str, str]]:

@@ -1,12 +1,16 @@
 """An image with which workers died gets a trial: its answer if it is innocent, a code if its process ends before our eyes."""
 
 import io
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image as Picture
 from sqlalchemy import select, update
@@ -20,7 +24,8 @@ from db.tables import Image, ImageState, Lane, Result
 from settings import Settings
 from tests.chaos import predictor
 from tests.chaos.predictor import POISONS
-from tests.service import CARD
+from tests.project import ROOT
+from tests.service import CARD, until
 from worker import trial
 from worker.child import Ended
 from worker.decision import ModelUnusable
@@ -106,3 +111,24 @@ def test_the_line_stores_the_answer_of_a_trial(settings: Settings, database: Dat
         tried, other = session.scalars(select(Result).join(Image, Image.id == Result.image_id).order_by(Image.id))
     assert tried.raw_probability == pytest.approx(other.raw_probability, abs=1e-4)
     assert (tried.label, tried.gate, tried.reasons) == (other.label, other.gate, other.reasons)
+
+
+def test_its_process_ends_with_a_worker_that_is_killed(stand_in: Trial, settings: Settings) -> None:
+    """While it hangs, too: it would hold the worker's memory for as long."""
+    del stand_in
+    level = next(level for level, harm in POISONS.items() if harm.__name__ == "_hang")
+    program = f"""
+from settings import Settings
+from worker import trial
+from tests.test_trial import picture
+trial.MODULE = "tests.chaos.standin"
+settings = Settings.from_environment()
+trial.Trial(settings, gate_version="", meanwhile=lambda: print("judged", flush=True)).judge({VERSION!r}, [picture({level})])
+"""
+    environment = os.environ | settings.environment() | {"CXR_LEASE_SECONDS": "600"}
+    with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, env=environment, stdout=subprocess.PIPE) as worker:
+        assert worker.stdout
+        worker.stdout.readline()  # the image is about to be handed over
+        (child,) = psutil.Process(worker.pid).children()
+        worker.kill()
+    until(lambda: not child.is_running(), "it is gone")

@@ -1,6 +1,8 @@
 """A process that answers over a socket: whatever a question does to it, the one that asks stays."""
 
+import ctypes
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -9,6 +11,16 @@ from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+
+
+def end_with(parent: int) -> None:
+    """Let this process end when that one, which started it, is gone (Linux)."""
+    if sys.platform != "linux":
+        return
+    parent_death_signal = 1  # PR_SET_PDEATHSIG
+    ctypes.CDLL(None).prctl(parent_death_signal, signal.SIGTERM)
+    if os.getppid() != parent:
+        sys.exit("the process that started this one is gone")
 
 
 class Ended(Exception):

@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection
 from db.blobs import Blobs
 from db.database import Database
 from settings import Settings
-from worker.child import Child, Ended
+from worker.child import Child, Ended, end_with
 from worker.decision import ModelUnusable, Prediction
 from worker.decoder import Decoded
 from worker.radiograph import BLANK
@@ -39,7 +39,7 @@ class Trial:
         seconds = self._settings.lease_seconds
         # The GPU is the worker's; the answer is the same but for rounding.
         environment = os.environ | self._settings.environment() | {"CUDA_VISIBLE_DEVICES": "-1"}
-        child = Child(MODULE, environment, version=version, seconds=seconds)
+        child = Child(MODULE, environment, version=version, seconds=seconds, parent=os.getpid())
         try:
             if problem := child.start(_START_SECONDS, self._meanwhile, every=seconds / 3):
                 raise ModelUnusable(problem)
@@ -53,9 +53,10 @@ class Trial:
             child.stop()
 
 
-def serve(descriptor: int, *, version: str, seconds: int) -> None:
+def serve(descriptor: int, *, version: str, seconds: int, parent: int) -> None:
     """Say what is wrong with the version, or nothing, then judge one list of images and end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the worker decides when this ends
+    end_with(parent)
     from worker import device  # noqa: PLC0415
 
     device.prepare()
