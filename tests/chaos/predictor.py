@@ -3,16 +3,20 @@
 import ctypes
 import hashlib
 import os
+import resource
 import signal
 import time
 from collections.abc import Callable, Sequence
 from types import MappingProxyType
 
+import psutil
+
 from worker.decision import Decision, ModelUnusable, Prediction
 from worker.radiograph import PREPROCESSING, Grey
 
 WEIGHTS = b"stand-in "
-_PAST_ALL_MEMORY = 1 << 60
+_LITTLE_BYTES = 512 << 20
+_PIECE_BYTES = 16 << 20
 _SECONDS = 0.02  # of no work for each image: without it a claim would be over before a fault can meet it
 
 
@@ -29,7 +33,15 @@ def _crash() -> None:
 
 
 def _allocate() -> None:
-    bytearray(_PAST_ALL_MEMORY)
+    """Take all there is, from the process's other threads too; it is made little first."""
+    present = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (psutil.Process().memory_info().vms + _LITTLE_BYTES, present[1]))
+    taken = []
+    try:
+        while True:
+            taken.append(bytearray(_PIECE_BYTES))
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, present)
 
 
 def _hang() -> None:

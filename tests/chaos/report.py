@@ -116,9 +116,9 @@ end workers; at most one result for each image and model version; no result for 
 blobs hash to their names; the audit chain verifies and covers every image; no lease is left; sending a request again under its
 `Idempotency-Key` made nothing new.
 
-**Blamed, rightly or not**: an image that three workers died with, one after the other, while each had it alone, is quarantined as
-`worker_died`. Deaths that come faster than leases end do that to good images; it is seen, and `retry` runs them again. So commits
-and power are not cut more often here than the queue comes back; cut as fast as at first, 4 good images of 219,038 were blamed so.
+**Blamed** as `worker_died` is an image only when a process that judged it and nothing else ended before its worker's eyes:
+[suspects](architecture.md#the-queue-of-record). When three deaths with the image alone were enough, these same cuts of commits and power
+blamed 4 good images of 219,038.
 
 **What is not**: a real power cut (blobs that were not fsynced are taken away by us; SQLite's and PostgreSQL's own
 promises are believed), more than one machine, failing memory, a disk that lies.
