@@ -28,6 +28,7 @@ from api import (
     sign_in,
     submissions,
     trail,
+    verifications,
     webhooks,
 )
 from api.looks import Looks
@@ -90,6 +91,7 @@ def create_app(settings: Settings) -> APIFlask:
         monitoring,
         retraining,
         trail,
+        verifications,
         webhooks,
         health,
         reference,

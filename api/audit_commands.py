@@ -1,18 +1,19 @@
-"""The commands of the audit: list it, and, on the database itself, verify, sign and export it."""
+"""The commands of the audit: list, verify and export it, on the database itself or from a server, and sign its ends."""
 
 import json
 import sys
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 import home
 from api import fhir
 from api.connection import connected, plain_data
-from cxr_client import AuditEvent
+from cxr_client import AuditEvent, Client
 from db import audit as chain
 from db import proof, trail
 from db.audit import Entry
@@ -20,7 +21,12 @@ from db.chains import AuditRow
 from db.database import Database
 from db.trail import Search
 from settings import Settings
-from terminal import answer, answers, fail, json_option, operator, plain, table, words
+from terminal import Exit, answer, answers, fail, json_option, operator, plain, table, words
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from db.proof import Signed
 
 
 @click.group()
@@ -34,17 +40,21 @@ def audit() -> None:
 @json_option
 @click.pass_obj
 def verify(settings: Settings, head: Path | None, key: str | None) -> None:
-    """Walk every chain, compare it with its signed heads; exits with 1 if a row was edited, deleted, swapped or cut off."""
+    """Walk every chain, compare it with its signed heads; exits with 1 if a row was edited, deleted, swapped or cut off.
+
+    With CXR_URL: every row of one's own hospital comes over HTTP, and every hash is computed here.
+    """
     from db import heads  # noqa: PLC0415 - every command would pay for the cryptography
 
-    database, own = home.database(settings), heads.Heads(settings.audit_heads)
-    trusted = key or own.public
+    database = None if settings.url else home.database(settings)
+    own = None if settings.url else heads.Heads(settings.audit_heads)  # another server's lie elsewhere
+    trusted = key or (own.public if own else None)
     if head and not trusted:
-        fail(f"there is no key in {settings.audit_heads}: give the one to trust with --key", code="no_public_key")
+        fail("there is no key here that could be trusted: give it with --key", code="no_public_key")
     try:
-        signed = heads.hashes(heads.read(head, str(trusted)) if head else own.kept())
-        with words.status("walking the chains"), database.read() as session:
-            verdict = proof.verify(session, signed)
+        signed = heads.hashes(heads.read(head, str(trusted)) if head else own.kept() if own else ())
+        with words.status("walking the chains"):
+            verdict = _of_database(database, signed) if database else _of_server(settings, signed)
         if not verdict.problem:
             heads.vouch(verdict, trusted)
     except heads.HeadUnusable as error:
@@ -54,6 +64,33 @@ def verify(settings: Settings, head: Path | None, key: str | None) -> None:
     compared = f"{len(signed)} signed heads agree" if signed else "none of them signed yet"
     told = {"rows": verdict.rows, "heads": len(signed)}
     answer(told, lambda: answers.print(f"the audit holds: {verdict.rows} rows; {compared}"))
+
+
+def _of_database(database: Database, signed: "Signed") -> proof.Verdict:
+    with database.read() as session:
+        return proof.verify(session, signed)
+
+
+def _of_server(settings: Settings, signed: "Signed") -> proof.Verdict:
+    with connected(settings) as client:
+        end = client.audit_end()
+        mine = {(tenant, seq): told for (tenant, seq), told in signed.items() if tenant == end.tenant}
+        if signed and not mine:
+            fail(f"none of these heads is of {end.tenant}, whose key this is", code="heads_unusable")
+        return proof.verify_chain(end, map(_row, _until(client, end.seq)), mine)
+
+
+def _until(client: Client, last: int) -> Iterator[AuditEvent]:
+    """What was read itself leaves rows behind it."""
+    for event in client.audit():
+        if event.seq > last:
+            return
+        yield event
+
+
+def _row(event: AuditEvent) -> dict[str, Any]:
+    """As it stands in the chain, where the detail is text."""
+    return event.model_dump() | {"detail": chain.detail_text(event.detail)}
 
 
 @audit.command()
@@ -111,17 +148,40 @@ def export(
     **wanted: str | None,
 ) -> None:
     """Write the audit, oldest row first, a line for each; the export itself leaves a row before it begins."""
-    database = home.database(settings)
-    _note(database, form)
     search = Search(since=_utc(since), until=_utc(until), **wanted)
     write = fhir.as_line if form == "fhir" else as_line
     number = 0
-    with output.open("w", encoding="utf-8") if output else nullcontext(sys.stdout) as file, database.read() as session:
-        for row in trail.rows(session, search):
+    with (
+        output.open("w", encoding="utf-8") if output else nullcontext(sys.stdout) as file,
+        _from_server(settings, search) if settings.url else _from_database(settings, search, form) as rows,
+    ):
+        for row in rows:
             file.write(write(row) + "\n")
-            session.expunge(row)
             number += 1
     words.print(f"{number} rows exported")
+
+
+@contextmanager
+def _from_database(settings: Settings, search: Search, form: str) -> Iterator[Iterator[AuditRow]]:
+    database = home.database(settings)
+    _note(database, form)
+    with database.read() as session:
+        yield _let_go(session, trail.rows(session, search))
+
+
+def _let_go(session: "Session", rows: Iterator[AuditRow]) -> Iterator[AuditRow]:
+    for row in rows:
+        yield row
+        session.expunge(row)
+
+
+@contextmanager
+def _from_server(settings: Settings, search: Search) -> Iterator[Iterator[AuditRow]]:
+    if search.tenant:
+        fail("a server shows the chain of the key's own hospital: --tenant is for its own machine", status=Exit.USAGE)
+    wanted = {name: getattr(search, name) for name in ("actor", "action", "since", "until")}
+    with connected(settings) as client:
+        yield (AuditRow(**_row(event)) for event in client.audit(**wanted))
 
 
 def as_line(row: AuditRow) -> str:

@@ -13,7 +13,7 @@ from api.moments import When
 from api.schemas import ResultAnswer
 from api.wiring import parts, who
 from db import trail
-from db.chains import AuditRow
+from db.chains import AuditHead, AuditRow
 from db.keys import Scope
 from db.trail import Search
 
@@ -37,6 +37,7 @@ class AuditQuery(Query):
 class AuditEvent(BaseModel):
     """One row as it stands in the chain; `hash` covers everything else in it and the row before."""
 
+    tenant: str = Field(description="Whose chain")
     seq: int
     at: str
     actor: str = Field(description="Who")
@@ -52,6 +53,15 @@ class AuditEvent(BaseModel):
     def of(cls, row: AuditRow) -> Self:
         values = {name: getattr(row, name) for name in cls.model_fields}
         return cls(**values | {"detail": json.loads(row.detail)})
+
+
+class AuditEnd(BaseModel):
+    """Where a hospital's chain ends now; the next row, that of this request too, goes behind it."""
+
+    tenant: str
+    seq: int
+    hash: str
+    pruned: int = Field(description="Up to this row they were removed by retention")
 
 
 class AuditPage(BaseModel):
@@ -87,6 +97,16 @@ def index(query: AuditQuery) -> AuditPage:
         page = [AuditEvent.of(row) for row in found[: query.limit]]
     more = len(found) > query.limit
     return AuditPage(data=page, has_more=more, after=str(page[-1].seq) if more else None)
+
+
+@blueprint.get("/audit/head")
+@needs(Scope.AUDIT)
+@blueprint.output(AuditEnd)
+@blueprint.doc(summary="Where the audit ends: read it up to here, and compute every hash again")
+def head() -> AuditEnd:
+    with parts().database.read() as session:
+        end = session.get_one(AuditHead, parts().tenant)
+        return AuditEnd(tenant=end.tenant, seq=end.seq, hash=end.hash, pruned=end.pruned)
 
 
 @blueprint.get("/results/<result_id>/history")

@@ -13,6 +13,7 @@ from cxr_client.errors import (
     StillOpen,
 )
 from cxr_client.records import (
+    AuditEnd,
     AuditEvent,
     Delivery,
     Drift,
@@ -27,11 +28,13 @@ from cxr_client.records import (
     Promotion,
     Rate,
     RetrainingRun,
+    Verification,
     Webhook,
 )
 
 __all__ = [
     "AnswerUnknown",
+    "AuditEnd",
     "AuditEvent",
     "Batch",
     "Client",
@@ -65,5 +68,6 @@ __all__ = [
     "Step",
     "StillOpen",
     "Submitted",
+    "Verification",
     "Webhook",
 ]

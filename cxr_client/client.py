@@ -6,24 +6,20 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Any, Self
 from urllib.parse import quote
 
-from cxr_client import heatmaps
+from cxr_client import heatmaps, verifications
 from cxr_client.answers import Batch, History, Image, Kind, Limits, Ready, Result, Submitted, data, read
 from cxr_client.drafts import Draft, at
 from cxr_client.errors import StillOpen
 from cxr_client.keys import Keys
-from cxr_client.records import AuditEvent, Label, Labelled
+from cxr_client.records import AuditEnd, AuditEvent, Label, Labelled, Verification
 from cxr_client.succession import Models
 from cxr_client.transport import KEY, OnRetry, Transport, read_json, retry_after_seconds
-from cxr_client.uploads import Progress, Upload
+from cxr_client.uploads import File, Progress, Upload
 from cxr_client.webhooks import Webhooks
-
-File: TypeAlias = str | Path | tuple[str, str | Path]
-"""A path, which is its own custom id, or (custom id, path)."""
 
 _WAIT_SECONDS = 20
 _RECEIVED_SECONDS = 600.0  # the server reads, checks and keeps 5 GiB before it answers
@@ -66,7 +62,7 @@ class Client:
 
         Where no answer came at last, call it again with the same `idempotency_key`: there will be one batch.
         """
-        upload = Upload([_named(file) for file in files], on_progress)
+        upload = Upload(files, on_progress)
         told = self._transport.json(
             "POST",
             "/v1/batches",
@@ -173,6 +169,10 @@ class Client:
         """Where the model looked, as PNG, once a worker has drawn it. Raises StillOpen where none has within `seconds`."""
         return heatmaps.drawn(self._transport, result_id, seconds)
 
+    def verify(self, result_id: str, *, seconds: float = 120.0) -> Verification:
+        """The result, computed again by a worker and compared. Raises StillOpen where none did within `seconds`."""
+        return verifications.made(self._transport, result_id, seconds)
+
     def history(self, result_id: str) -> History:
         """The life of one result, from its submission to the last look at it."""
         return self.ask(History, "GET", f"/v1/results/{quote(result_id, safe='')}/history")
@@ -216,6 +216,10 @@ class Client:
         params["from"], params["to"] = (moment.isoformat() if moment else None for moment in (since, until))
         return self.pages(AuditEvent, "/v1/audit", params)
 
+    def audit_end(self) -> AuditEnd:
+        """Where the hospital's audit ends: read it up to here, and compute every hash again."""
+        return self.ask(AuditEnd, "GET", "/v1/audit/head")
+
     def limits(self) -> Limits:
         return self.ask(Limits, "GET", "/v1/limits")
 
@@ -247,11 +251,6 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._transport.close()
-
-
-def _named(file: File) -> tuple[str, Path]:
-    custom_id, path = file if isinstance(file, tuple) else (str(file), file)
-    return custom_id, Path(path)
 
 
 def _longest(left: float) -> int:

@@ -101,6 +101,7 @@ class Key(Answer):
 class AuditEvent(Answer):
     """One row of the audit; `hash` covers everything else in it and the row before."""
 
+    tenant: str
     seq: int
     at: str
     actor: str
@@ -111,6 +112,30 @@ class AuditEvent(Answer):
     detail: dict[str, Any]
     previous_hash: str
     hash: str
+
+
+class AuditEnd(Answer):
+    """Where a hospital's audit ends; the rows up to `pruned` were removed by retention."""
+
+    tenant: str
+    seq: int
+    hash: str
+    pruned: int
+
+
+class Verification(Answer):
+    """One result, computed again by a worker; `confirmed` is None where it cannot be any more, and `reason` says why."""
+
+    at: str
+    actor: str
+    confirmed: bool | None
+    kept_raw_probability: float | None = None
+    raw_probability: float | None = None
+    difference: float | None = None
+    tolerance: float | None = None
+    differences: list[str] | None = None
+    reason: str | None = None
+    seq: int
 
 
 class Rate(Answer):

@@ -2,11 +2,14 @@
 
 import os
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeAlias
 
 from cxr_client.errors import FileUnreadable
+
+File: TypeAlias = str | Path | tuple[str, str | Path]
+"""A path, which is its own custom id, or (custom id, path)."""
 
 Progress: TypeAlias = Callable[[int, int], object]
 """Hears (bytes sent, bytes in all); the first begins anew where the upload had to."""
@@ -17,10 +20,10 @@ _CHUNK = 256 * 1024
 class Upload:
     """Files under their custom ids; `body` may be read again and again."""
 
-    def __init__(self, files: Sequence[tuple[str, Path]], on_progress: Progress) -> None:
+    def __init__(self, files: Iterable[File], on_progress: Progress) -> None:
         boundary = secrets.token_hex(16)
         self._on_progress = on_progress
-        self._parts = [(_header(boundary, custom_id), path, size_of(path)) for custom_id, path in files]
+        self._parts = [(_header(boundary, custom_id), path, size_of(path)) for custom_id, path in map(_named, files)]
         self._end = f"--{boundary}--\r\n".encode()
         self._total = sum(size for _, _, size in self._parts)
         framing = sum(len(header) + 2 for header, _, _ in self._parts) + len(self._end)
@@ -41,6 +44,11 @@ class Upload:
                 self._on_progress(sent, self._total)
             yield b"\r\n"
         yield self._end
+
+
+def _named(file: File) -> tuple[str, Path]:
+    custom_id, path = file if isinstance(file, tuple) else (str(file), file)
+    return custom_id, Path(path)
 
 
 def _header(boundary: str, custom_id: str) -> bytes:

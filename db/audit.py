@@ -81,7 +81,7 @@ def _linked(head: AuditHead, entries: Sequence[Entry], *, actor: str, at: str) -
             "action": entry.action,
             "subject": entry.subject,
             "batch_id": entry.batch_id,
-            "detail": _DETAIL.encode(entry.detail),
+            "detail": detail_text(entry.detail),
             "previous_hash": previous,
         }
         previous = row["hash"] = digest(row)
@@ -89,8 +89,13 @@ def _linked(head: AuditHead, entries: Sequence[Entry], *, actor: str, at: str) -
     return rows
 
 
+def detail_text(detail: Mapping[str, Any]) -> str:
+    """As it stands in the row, and in its hash."""
+    return _DETAIL.encode(detail)
+
+
 @contextmanager
-def coming_from(origin: str) -> Iterator[None]:
+def coming_from(origin: str | None) -> Iterator[None]:
     """Write what happens in this block down with where it came from."""
     token = ORIGIN.set(origin)
     try:

@@ -14,7 +14,7 @@ LONGEST_LEASE_SECONDS = 900
 def sweep(session: Session, *, worker: str) -> int:
     """Take back what silent workers held, and return how many images.
 
-    Images that were held together come back to be worked on alone. One that was alone gets a strike: after two,
+    Images that were held together come back to be worked on alone. One that was alone gets a strike: after three,
     the next worker tries it in a process of its own and sees what happens. Where not even that comes to its end,
     it is quarantined at MOST_STRIKES. A lease that ends later than any lease can was given before the clock was set back.
     """

@@ -1,9 +1,9 @@
-"""Whether the audit holds: a walk along every chain."""
+"""Whether the audit holds: a walk along every chain, in the database or as somebody else read it."""
 
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -15,6 +15,19 @@ PRUNED = "audit.pruned"
 
 Signed = Mapping[tuple[str, int], str]
 """What rows, by tenant and number, hashed to when they were the last of their chain."""
+
+
+class End(Protocol):
+    """Where a chain ends, and how many of its first rows were given up."""
+
+    @property
+    def tenant(self) -> str: ...
+    @property
+    def seq(self) -> int: ...
+    @property
+    def hash(self) -> str: ...
+    @property
+    def pruned(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -38,18 +51,26 @@ def verify(session: Session, signed: Signed | None = None) -> Verdict:
     signed = signed or {}
     heads = {head.tenant: head for head in session.scalars(select(AuditHead).order_by(AuditHead.tenant))}
     problem = _lost(session, heads, {tenant for tenant, _ in signed})
-    rows, pruned = 0, []
+    rows = 0
+    pruned: list[Mapping[str, Any]] = []
     for tenant, head in heads.items():
-        walk = _Walk(head, {seq: told for (of, seq), told in signed.items() if of == tenant})
         statement = select(AuditRow.__table__).where(AuditRow.tenant == tenant, AuditRow.seq > head.pruned)
         with session.execute(statement.order_by(AuditRow.seq).execution_options(yield_per=1_000)) as found:
-            wrong = walk.along(found.mappings())
-        rows += walk.rows
-        pruned += [walk.checkpoint] if walk.checkpoint else []
-        problem = problem or (f"{tenant}: {wrong}" if wrong else None)
+            verdict = verify_chain(head, found.mappings(), signed)
+        rows += verdict.rows
+        pruned += verdict.pruned
+        problem = problem or verdict.problem
         if problem:
             break
     return Verdict(rows, problem, tuple(pruned))
+
+
+def verify_chain(end: End, rows: Iterable[Mapping[Any, Any]], signed: Signed) -> Verdict:
+    """Walk along one chain from the first row that is left to its end."""
+    walk = _Walk(end, {seq: told for (of, seq), told in signed.items() if of == end.tenant})
+    wrong = walk.along(rows)
+    problem = f"{end.tenant}: {wrong}" if wrong else None
+    return Verdict(walk.rows, problem, (walk.checkpoint,) if walk.checkpoint else ())
 
 
 def _lost(session: Session, heads: Mapping[str, AuditHead], signed: Iterable[str]) -> str | None:
@@ -64,7 +85,7 @@ def _lost(session: Session, heads: Mapping[str, AuditHead], signed: Iterable[str
 class _Walk:
     """Along one chain, from its first row or from what retention left of it."""
 
-    def __init__(self, head: AuditHead, signed: Mapping[int, str]) -> None:
+    def __init__(self, head: End, signed: Mapping[int, str]) -> None:
         self._head = head
         self._signed = {seq: told for seq, told in signed.items() if seq >= head.pruned}
         self._previous = genesis(head.tenant)

@@ -14,7 +14,7 @@ from db.clock import now
 from db.identifiers import Identifiers
 from db.tables import Batch, Image, ImageState, Label, Lane, Result
 
-STRIKES_BEFORE_TRIAL = 2
+STRIKES_BEFORE_TRIAL = 3
 
 
 class Fenced(Exception):

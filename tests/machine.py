@@ -152,7 +152,7 @@ class Queue(RuleBasedStateMachine):
         with self.database.write() as session:
             held = queue.claim(session, lane, limit, lease_seconds=60, alone=alone)
         assert [image.id for image in held.images] == expected if held else not expected
-        assert not held or held.on_trial == (alone and self.pictures[expected[0]].strikes >= 2)
+        assert not held or held.on_trial == (alone and self.pictures[expected[0]].strikes >= queue.STRIKES_BEFORE_TRIAL)
         held = held or Claim("none", (), alone)
         for image in held.images:
             self.pictures[image.id].state, self.pictures[image.id].token = _S.LEASED, held.token

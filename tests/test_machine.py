@@ -23,7 +23,7 @@ STEPS = int(os.environ.get("STEPS", "30"))
 @pytest.fixture(autouse=True)
 def _few_strikes(monkeypatch: pytest.MonkeyPatch) -> None:
     """A history is too short for ten deaths with one image."""
-    monkeypatch.setattr(leases, "MOST_STRIKES", 3)
+    monkeypatch.setattr(leases, "MOST_STRIKES", 4)
 
 
 def play(machine: type[Queue], histories: int) -> None:

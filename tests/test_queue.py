@@ -187,7 +187,7 @@ def test_an_image_that_comes_to_no_end_at_all_is_quarantined(database: Database)
     for strikes in range(leases.MOST_STRIKES):
         expire(database)
         assert progress(database, batch_id).state == BatchState.PROCESSING
-        assert taken(database, alone=True).on_trial == (strikes >= 2)
+        assert taken(database, alone=True).on_trial == (strikes >= 3)
     assert expire(database) == 1
     done = progress(database, batch_id)
     assert (done.state, done.outcome) == (BatchState.COMPLETED, Outcome.NONE_CLASSIFIED)

@@ -101,8 +101,8 @@ def test_the_line_stores_the_answer_of_a_trial(settings: Settings, database: Dat
     items = [Item(f"{number}.png", blobs.put(radiograph(7)), 1, "image/png") for number in range(2)]
     with database.of(tenancy.DEFAULT).write() as session:
         batches.add(session, items, lane=Lane.ROUTINE, actor="test")
-    with database.write() as session:  # two workers died with the first
-        session.execute(update(Image).where(Image.custom_id == "0.png").values(alone=True, strikes=2))
+    with database.write() as session:  # three workers died with the first
+        session.execute(update(Image).where(Image.custom_id == "0.png").values(alone=True, strikes=3))
     models = Models(database, blobs, batch_size=8)
     with closing(Decoders(1, seconds=20, address_space=2 << 30)) as decoders:
         Line(database, blobs, models, decoders, settings, worker="w1").work(lambda: False)

@@ -1,4 +1,4 @@
-"""The commands that compute again what was kept: verify, reclassify. They work on the database and the images themselves."""
+"""The commands that compute again what was kept: verify, reclassify."""
 
 import os
 import socket
@@ -6,13 +6,13 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 from rich.progress import MofNCompleteColumn
 
 import home
+from api.connection import connected, plain_data
 from db import amendments, audit, registry, results
 from db.audit import Entry
 from db.blobs import Blobs
@@ -25,38 +25,25 @@ from worker import device
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-    from worker.decoders import Decoders
-    from worker.judge import Judge
-    from worker.models import Models
-    from worker.verification import Verified
+    from worker.verification import Bench
 
 _Pairs = Counter[tuple[Label, Label]]
 
 
-@dataclass(frozen=True)
-class _Bench:
-    """All that a worker computes with."""
-
-    database: Database
-    blobs: Blobs
-    decoders: "Decoders"
-    models: "Models"
-    judge: "Judge"
-
-
 @contextmanager
-def _bench(settings: Settings, *, decoders: int) -> Iterator[_Bench]:
+def _bench(settings: Settings, *, decoders: int) -> Iterator["Bench"]:
     device.quiet()
     from worker.decoders import Decoders  # noqa: PLC0415
     from worker.judge import Judge  # noqa: PLC0415 - loads TensorFlow
     from worker.models import Models  # noqa: PLC0415
+    from worker.verification import Bench  # noqa: PLC0415
 
     database, blobs = home.database(settings), Blobs(settings.blobs)
     models = Models(database, blobs, batch_size=settings.batch_size)
     children = Decoders(decoders, seconds=settings.decode_seconds, address_space=settings.decode_bytes)
     try:
         judge = Judge(models, batch_size=settings.batch_size, longest_seconds=settings.lease_seconds)
-        yield _Bench(database, blobs, children, models, judge)
+        yield Bench(database, blobs, children, models, judge)
     finally:
         children.close()
         database.close()
@@ -71,36 +58,32 @@ def verify(settings: Settings, result: str) -> None:
 
     Exits with 0 if it is confirmed, 1 if it is not, 6 if it cannot be computed any more.
     """
-    with words.status("computing again"), _bench(settings, decoders=1) as bench:
-        from worker import verification  # noqa: PLC0415
-
-        with bench.database.read() as session:
-            found = results.one(session, result)
-        if found is None:
-            fail(f"there is no result {result}")
-        try:
-            verified = verification.verify(found, bench.blobs, bench.decoders, bench.models, bench.judge)
-            told = _confirmation(found.result.raw_probability, verified)
-        except verification.NotComputable as error:
-            told = {"confirmed": None, "reason": str(error)}
-        _note(bench.database, Entry("result.verified", result, found.result.batch_id, told))
+    with words.status("computing again"):
+        told = _by_the_server(settings, result) if settings.url else _by_ourselves(settings, result)
     if told["confirmed"] is None:
         fail(f"{result} cannot be computed again: {told['reason']}", code="not_computable", status=Exit.GONE)
     answer({"result": result} | told, lambda: _say(result, told))
     sys.exit(Exit.DONE if told["confirmed"] else Exit.PROBLEM)
 
 
-def _confirmation(kept: float | None, verified: "Verified") -> dict[str, Any]:
-    from worker.verification import TOLERANCE  # noqa: PLC0415
+def _by_the_server(settings: Settings, result: str) -> dict[str, Any]:
+    """A worker of the server that CXR_URL names computes it."""
+    with connected(settings) as client:
+        told: dict[str, Any] = plain_data(client.verify(result))
+        return told
 
-    return {
-        "confirmed": not verified.differences,
-        "kept_raw_probability": kept,
-        "raw_probability": verified.raw_probability,
-        "difference": verified.difference,
-        "tolerance": TOLERANCE,
-        "differences": list(verified.differences),
-    }
+
+def _by_ourselves(settings: Settings, result: str) -> dict[str, Any]:
+    with _bench(settings, decoders=1) as bench:
+        from worker import verification  # noqa: PLC0415
+
+        with bench.database.read() as session:
+            found = results.one(session, result)
+        if found is None:
+            fail(f"there is no result {result}")
+        told = verification.told(found, bench)
+        _note(bench.database, Entry("result.verified", result, found.result.batch_id, told))
+    return told
 
 
 def _say(result: str, told: dict[str, Any]) -> None:

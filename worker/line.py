@@ -49,8 +49,7 @@ class Line:
         self._turns = Turns()
         self.pace = Pace()
         self.inputs = Inputs()
-        self._judge = Judge(models, batch_size=settings.batch_size, longest_seconds=settings.lease_seconds)
-        self.hangs = self._judge.hangs
+        self.judge = Judge(models, batch_size=settings.batch_size, longest_seconds=settings.lease_seconds)
         self.problem: str | None = None
 
     def warm_up(self, version: str) -> None:
@@ -133,7 +132,7 @@ class Line:
         findings = []
         if not all(self._models.holds(version) for version in readable):
             self._hold_on(claim)  # loading takes its time
-        judge = self._trial(claim) if claim.on_trial else self._judge
+        judge = self._trial(claim) if claim.on_trial else self.judge
         for version, images in readable.items():
             try:
                 found, unanswered = examine(self._models, judge, version, images)
@@ -150,7 +149,7 @@ class Line:
 
     def _trial(self, claim: Claim) -> Trial:
         hold_on = partial(self._hold_on, claim)
-        return Trial(self._settings, gate_version=self._judge.gate_version, meanwhile=hold_on)
+        return Trial(self._settings, gate_version=self.judge.gate_version, meanwhile=hold_on)
 
     def _hold_on(self, claim: Claim) -> None:
         """Slow is not silent: the lease begins anew."""

@@ -57,12 +57,15 @@ def run(settings: Settings) -> None:
     schedule.register(app, Clockwork(database, blobs, Heads(settings.audit_heads), keep))
     with _decoders(settings) as decoders:
         device_name = device.prepare()
-        from worker.line import Line  # noqa: PLC0415 - loads TensorFlow, which the device must precede
+        from worker import confirmation  # noqa: PLC0415 - loads TensorFlow, which the device must precede
+        from worker.line import Line  # noqa: PLC0415
         from worker.models import Models  # noqa: PLC0415
         from worker.succession import Succession  # noqa: PLC0415
+        from worker.verification import Bench  # noqa: PLC0415
 
         models = Models(database, blobs, batch_size=settings.batch_size)
         line = Line(database, blobs, models, decoders, settings, worker=name)
+        confirmation.register(app, Bench(database, blobs, decoders, models, line.judge))
         _register_work(app, line.work, stopping)
         succession = Succession(database, models, worker=name)
         app.task(name=SUCCESSION)(succession.look_again)
@@ -75,7 +78,7 @@ def run(settings: Settings) -> None:
             device=device_name,
             seconds=settings.sweep_seconds,
             problem=lambda: line.problem,
-            hangs=line.hangs,
+            hangs=line.judge.hangs,
             pace=line.pace,
             also=lambda: _also(succession, line, database),
         )

@@ -17,6 +17,7 @@ WORK = "cxr.work"
 SUCCESSION = "cxr.succession"
 SCHEDULE_QUEUE = "schedule"
 EXPLAIN = "cxr.explain"
+VERIFY = "cxr.verify"
 EXPLAIN_QUEUE = "explain"
 
 RETRAIN = "cxr.retrain"
@@ -100,6 +101,13 @@ class Tickets:
             self._app.send_task(EXPLAIN, args=[result_id], queue=EXPLAIN_QUEUE, retry=False)
         except (OperationalError, redis.RedisError, OSError) as error:
             log.warning("no ticket for a heatmap: %s", type(error).__name__)
+
+    def verify(self, result_id: str, *, actor: str, origin: str | None) -> None:
+        """Ask for a result to be computed again, best effort as well."""
+        try:
+            self._app.send_task(VERIFY, args=[result_id, actor, origin], queue=EXPLAIN_QUEUE, retry=False)
+        except (OperationalError, redis.RedisError, OSError) as error:
+            log.warning("no ticket for a verification: %s", type(error).__name__)
 
     def ring_succession(self) -> None:
         """Tell a worker at once that a version waits to become champion; the sweeps look for it too."""

@@ -3,8 +3,10 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from db.blobs import Blobs
+from db.database import Database
 from db.results import Found
 from db.tables import Result
 from worker.decision import Decision, ModelUnusable, Prediction
@@ -24,6 +26,17 @@ class NotComputable(Exception):
 
 
 @dataclass(frozen=True)
+class Bench:
+    """All that a result is computed again with."""
+
+    database: Database
+    blobs: Blobs
+    decoders: Decoders
+    models: Models
+    judge: Judge
+
+
+@dataclass(frozen=True)
 class Verified:
     """What was computed now; `differences` is empty where the result is confirmed."""
 
@@ -32,29 +45,45 @@ class Verified:
     differences: tuple[str, ...]
 
 
-def verify(found: Found, blobs: Blobs, decoders: Decoders, models: Models, judge: Judge) -> Verified:
+def told(found: Found, bench: Bench) -> dict[str, Any]:
+    """Verify, and return what the audit keeps of it; `confirmed` is None, with the reason, where it cannot be computed."""
+    try:
+        verified = verify(found, bench)
+    except NotComputable as error:
+        return {"confirmed": None, "reason": str(error)}
+    return {
+        "confirmed": not verified.differences,
+        "kept_raw_probability": found.result.raw_probability,
+        "raw_probability": verified.raw_probability,
+        "difference": verified.difference,
+        "tolerance": TOLERANCE,
+        "differences": list(verified.differences),
+    }
+
+
+def verify(found: Found, bench: Bench) -> Verified:
     """Compute the result again. Raises NotComputable, saying what is missing."""
     kept = found.result
-    if kept.gate is not None and kept.gate != judge.gate_version:
-        raise NotComputable(f"it was made with {kept.gate}, and {judge.gate_version} is installed here")
+    if kept.gate is not None and kept.gate != bench.judge.gate_version:
+        raise NotComputable(f"it was made with {kept.gate}, and {bench.judge.gate_version} is installed here")
     try:
-        loaded = models.get(kept.model_version)
+        loaded = bench.models.get(kept.model_version)
     except ModelUnusable as error:
         raise NotComputable(str(error)) from error
     if kept.preprocessing != loaded.preprocessing:
         raise NotComputable(
             f"it was made with {kept.preprocessing}, the model is now registered with {loaded.preprocessing}"
         )
-    path = blobs.path(kept.image_sha256)
+    path = bench.blobs.path(kept.image_sha256)
     if not path.exists():
         raise NotComputable("the stored bytes of its image are gone: they were purged, or lost")
-    (decoded,) = decoders.decode([path])
+    (decoded,) = bench.decoders.decode([path])
     if isinstance(decoded, ImageRejected):
         return Verified(None, None, (f"the stored bytes are now {decoded.code}: {decoded.words}",))
-    ever = models.decisions_ever(kept.model_version, kept.tenant)
+    ever = bench.models.decisions_ever(kept.model_version, kept.tenant)
     # One that never was compares as the registered one, which says so.
     decision = next((one for one in ever if _numbers_of(one) == _numbers_kept(kept)), loaded.decision)
-    return _compared(found, loaded, decision, _predicted(kept, loaded, judge, decoded))
+    return _compared(found, loaded, decision, _predicted(kept, loaded, bench.judge, decoded))
 
 
 def _predicted(kept: Result, loaded: Loaded, judge: Judge, decoded: Decoded) -> Prediction:
