@@ -21,6 +21,7 @@ import api.labelling
 import api.model_commands
 import api.retrieval
 import api.succession
+import api.verify_command
 import api.webhook_commands
 import operator_key
 import training.commands
@@ -37,7 +38,7 @@ from doctor.command import doctor
 from settings import SettingInvalid, Settings
 from terminal import NOTICE, Exit, answer, fail, json_option, words
 from training import shipped
-from worker.commands import reclassify, verify
+from worker.commands import reclassify
 
 _DEMONSTRATION = 48
 
@@ -240,7 +241,7 @@ for command in (
     training.points.operating_point,
     training.shadowing.shadow,
     reclassify,
-    verify,
+    api.verify_command.verify,
 ):
     main.add_command(command)
 

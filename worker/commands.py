@@ -1,4 +1,4 @@
-"""The commands that compute again what was kept: verify, reclassify."""
+"""What computes again what was kept, where the images are: verify, reclassify."""
 
 import os
 import socket
@@ -12,14 +12,13 @@ import click
 from rich.progress import MofNCompleteColumn
 
 import home
-from api.connection import connected, plain_data
 from db import amendments, audit, registry, results
 from db.audit import Entry
 from db.blobs import Blobs
 from db.database import Database
 from db.tables import Label
 from settings import Settings
-from terminal import NOTICE, Exit, answer, answers, bar, fail, json_option, operator, words
+from terminal import NOTICE, Exit, answer, answers, bar, fail, json_option, operator
 from worker import device
 
 if TYPE_CHECKING:
@@ -49,31 +48,8 @@ def _bench(settings: Settings, *, decoders: int) -> Iterator["Bench"]:
         database.close()
 
 
-@click.command()
-@click.argument("result")
-@json_option
-@click.pass_obj
-def verify(settings: Settings, result: str) -> None:
-    """Compute one result again from the stored bytes, with the model, preprocessing and gate that it names, and compare.
-
-    Exits with 0 if it is confirmed, 1 if it is not, 6 if it cannot be computed any more.
-    """
-    with words.status("computing again"):
-        told = _by_the_server(settings, result) if settings.url else _by_ourselves(settings, result)
-    if told["confirmed"] is None:
-        fail(f"{result} cannot be computed again: {told['reason']}", code="not_computable", status=Exit.GONE)
-    answer({"result": result} | told, lambda: _say(result, told))
-    sys.exit(Exit.DONE if told["confirmed"] else Exit.PROBLEM)
-
-
-def _by_the_server(settings: Settings, result: str) -> dict[str, Any]:
-    """A worker of the server that CXR_URL names computes it."""
-    with connected(settings) as client:
-        told: dict[str, Any] = plain_data(client.verify(result))
-        return told
-
-
-def _by_ourselves(settings: Settings, result: str) -> dict[str, Any]:
+def computed_again(settings: Settings, result: str) -> dict[str, Any]:
+    """What `cxr verify` finds where the images are; ends the command where there is no such result."""
     with _bench(settings, decoders=1) as bench:
         from worker import verification  # noqa: PLC0415
 
@@ -84,17 +60,6 @@ def _by_ourselves(settings: Settings, result: str) -> dict[str, Any]:
         told = verification.told(found, bench)
         _note(bench.database, Entry("result.verified", result, found.result.batch_id, told))
     return told
-
-
-def _say(result: str, told: dict[str, Any]) -> None:
-    click.echo(f"result: {result}")
-    if told["difference"] is not None:
-        click.echo(f"raw probability: kept {told['kept_raw_probability']}, computed {told['raw_probability']}")
-        click.echo(f"difference: {told['difference']:.1e} of at most {told['tolerance']:.0e}")
-    for difference in told["differences"]:
-        click.echo(f"differs: {difference}")
-    click.echo("confirmed" if told["confirmed"] else "NOT confirmed")
-    words.print(NOTICE, style="yellow")
 
 
 @click.command()
