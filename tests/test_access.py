@@ -18,8 +18,8 @@ from db.keys import ApiKey, Scope
 from db.tables import Lane
 from settings import Settings
 from tests.access import EVERYTHING, key
+from tests.queueing import finding
 from tests.service import CARD
-from tests.test_queue import finding
 from tests.uploading import Api, Radiograph, multipart
 
 OPEN = {"/livez", "/readyz"}

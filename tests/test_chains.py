@@ -15,7 +15,7 @@ from db.database import Database
 from db.tables import Lane
 from db.tenancy import SYSTEM
 from tests.chains import lift
-from tests.test_queue import finding
+from tests.queueing import finding
 
 pytestmark = pytest.mark.usefixtures("champion")
 NORTH, SOUTH = "north", "south"

@@ -18,8 +18,8 @@ from db.tables import Lane
 from tests import migrated
 from tests.chaos import checker
 from tests.chaos.load import Sent
+from tests.queueing import finding
 from tests.service import CARD
-from tests.test_queue import finding
 
 COUNT = 3
 

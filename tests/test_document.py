@@ -19,8 +19,8 @@ from db.database import Database
 from settings import Settings
 from tests.access import key
 from tests.project import ROOT
+from tests.queueing import finish, taken
 from tests.service import CARD, free_port, until
-from tests.test_queue import finish, taken
 from tests.uploading import Api, Radiograph
 
 # What is right in form may still be no radiograph, no known image or no public address: 422, or 400 for a digest.

@@ -17,8 +17,8 @@ from db.database import Database
 from db.queue import Failure
 from db.tables import Batch, BatchState, Image, ImageState, Lane, Outcome, Result
 from tests.postgres import Postgres
+from tests.queueing import claim, expire, finding, finish, progress, submit, taken
 from tests.service import CARD
-from tests.test_queue import claim, expire, finding, finish, progress, submit, taken
 
 
 @pytest.fixture(autouse=True)

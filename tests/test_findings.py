@@ -9,7 +9,7 @@ from sqlalchemy import select, update
 from db import queue
 from db.identifiers import Identifiers
 from db.tables import Image, Label, Lane, Result
-from tests.test_queue import finding
+from tests.queueing import finding
 from tests.uploading import Api, Radiograph
 
 ADDRESS = "/v1/results"

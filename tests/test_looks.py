@@ -12,7 +12,7 @@ from db import queue
 from db.chains import AuditRow
 from db.identifiers import Identifiers
 from db.tables import Lane
-from tests.test_queue import finding
+from tests.queueing import finding
 from tests.uploading import Api, Radiograph
 
 NOBODY = Identifiers("1.2", "1.2.3", "ACC-4711")

@@ -20,7 +20,7 @@ from db.identifiers import Identifiers
 from db.tables import Batch, Image, Lane, Result
 from db.tenancy import SYSTEM
 from tests.chains import lift
-from tests.test_queue import finding
+from tests.queueing import finding
 from tests.uploading import Api, Radiograph, multipart
 
 

@@ -14,7 +14,7 @@ from db.database import Database
 from db.results import Search
 from db.tables import Batch, Image, Lane, Result, Table, Tenant
 from db.tenancy import Belonging
-from tests.test_queue import finding
+from tests.queueing import finding
 
 BEFORE = "0011"
 OWNED = {str(one.local_table) for one in Table.registry.mappers if issubclass(one.class_, Belonging)}

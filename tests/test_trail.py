@@ -16,7 +16,7 @@ from db.audit import Entry
 from db.chains import AuditRow
 from db.database import Database
 from db.tables import Lane
-from tests.test_queue import finding
+from tests.queueing import finding
 from tests.uploading import Api, Radiograph
 
 

@@ -26,9 +26,9 @@ from db.webhooks import Delivery, DeliveryState, Due, Event
 from settings import Settings
 from tests import receiver
 from tests.project import ROOT
+from tests.queueing import submit
 from tests.receiver import Receiver
 from tests.service import Service, until
-from tests.test_queue import submit
 from tests.uploading import Api, Radiograph
 from worker import delivery
 from worker.couriers import Couriers
