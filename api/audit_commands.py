@@ -55,6 +55,8 @@ def verify(settings: Settings, head: Path | None, key: str | None) -> None:
         signed = heads.hashes(heads.read(head, str(trusted)) if head else own.kept() if own else ())
         with words.status("walking the chains"):
             verdict = _of_database(database, signed) if database else _of_server(settings, signed)
+        if verdict.pruned and not trusted:
+            fail("rows were removed by retention: give the key that vouches for that with --key", code="no_public_key")
         if not verdict.problem:
             heads.vouch(verdict, trusted)
     except heads.HeadUnusable as error:
@@ -77,7 +79,11 @@ def _of_server(settings: Settings, signed: "Signed") -> proof.Verdict:
         mine = {(tenant, seq): told for (tenant, seq), told in signed.items() if tenant == end.tenant}
         if signed and not mine:
             fail(f"none of these heads is of {end.tenant}, whose key this is", code="heads_unusable")
-        return proof.verify_chain(end, map(_row, _until(client, end.seq)), mine)
+        verdict = proof.verify_chain(end, map(_row, _until(client, end.seq)), mine)
+        later = client.audit_end() if verdict.problem else end
+        if later.pruned > end.pruned:
+            fail("retention removed rows while they were read: ask again", code="audit_moved", retryable=True)
+        return verdict
 
 
 def _until(client: Client, last: int) -> Iterator[AuditEvent]:
@@ -152,8 +158,8 @@ def export(
     write = fhir.as_line if form == "fhir" else as_line
     number = 0
     with (
-        output.open("w", encoding="utf-8") if output else nullcontext(sys.stdout) as file,
         _from_server(settings, search) if settings.url else _from_database(settings, search, form) as rows,
+        output.open("w", encoding="utf-8") if output else nullcontext(sys.stdout) as file,
     ):
         for row in rows:
             file.write(write(row) + "\n")
@@ -180,8 +186,10 @@ def _from_server(settings: Settings, search: Search) -> Iterator[Iterator[AuditR
     if search.tenant:
         fail("a server shows the chain of the key's own hospital: --tenant is for its own machine", status=Exit.USAGE)
     wanted = {name: getattr(search, name) for name in ("actor", "action", "since", "until")}
+    columns = AuditRow.__table__.columns.keys()
     with connected(settings) as client:
-        yield (AuditRow(**_row(event)) for event in client.audit(**wanted))
+        client.audit_end()  # whether it answers, before a file of yesterday is written over
+        yield (AuditRow(**{name: _row(event)[name] for name in columns}) for event in client.audit(**wanted))
 
 
 def as_line(row: AuditRow) -> str:

@@ -10,7 +10,8 @@ from api.access import needs
 from api.batches import Query
 from api.findings import find
 from api.wiring import parts, who
-from db import audit, trail
+from db import audit, confirmation, trail
+from db.audit import Entry
 from db.chains import AuditHead, AuditRow
 from db.keys import Scope
 from db.trail import Search
@@ -19,11 +20,11 @@ blueprint = APIBlueprint("verifications", __name__, url_prefix="/v1/results", ta
 
 
 class Asked(BaseModel):
-    after: str = Field(description="Pass to GET: what stands behind this row of the audit is newer than the request")
+    asked: int = Field(description="The row of the audit that holds the request; pass it to GET for its answer")
 
 
 class VerificationQuery(Query):
-    after: str | None = Field(default=None, pattern="^[0-9]{1,18}$", description="Only newer ones than this row")
+    asked: str | None = Field(default=None, pattern="^[0-9]{1,18}$", description="Only what this request led to")
 
 
 class Verification(BaseModel):
@@ -31,7 +32,8 @@ class Verification(BaseModel):
 
     seq: int = Field(description="The row of the audit that holds it")
     at: str
-    actor: str = Field(description="Who asked")
+    actor: str = Field(description="Who computed: a worker, or somebody at the server's own machine")
+    asked: int | None = Field(default=None, description="The row that holds the request")
     confirmed: bool | None = Field(description="null: it cannot be computed any more, which says nothing about it")
     reason: str | None = Field(default=None, description="Why not")
     kept_raw_probability: float | None = None
@@ -57,11 +59,12 @@ class VerificationList(BaseModel):
     responses=[404, 410],
 )
 def ask(result_id: str) -> Asked:
-    with parts().database.read() as session:
-        find(session, result_id)
-        after = session.get_one(AuditHead, parts().tenant).seq
-    parts().tickets.verify(result_id, actor=who(), origin=audit.ORIGIN.get())
-    return Asked(after=str(after))
+    with parts().database.write() as session:
+        found = find(session, result_id)
+        audit.append(session, who(), [Entry(confirmation.ASKED, result_id, found.result.batch_id, {})])
+        asked = session.get_one(AuditHead, parts().tenant, populate_existing=True).seq
+    parts().tickets.verify(result_id, asked)
+    return Asked(asked=asked)
 
 
 @blueprint.get("/<result_id>/verifications")
@@ -70,10 +73,11 @@ def ask(result_id: str) -> Asked:
 @blueprint.output(VerificationList)
 @blueprint.doc(summary="What was found each time the result was computed again, oldest first", responses=[404, 410])
 def index(result_id: str, query: VerificationQuery) -> VerificationList:
-    search = Search(action="result.verified", subject=result_id)
     with parts().database.read() as session:
         found = find(session, result_id)
-        rows = [Verification.of(row) for row in trail.rows(session, search, after=int(query.after or 0))]
-    if rows:
+        search = Search(action=confirmation.VERIFIED, subject=result_id, batch_id=found.result.batch_id)
+        rows = [Verification.of(row) for row in trail.rows(session, search)]
+    wanted = [row for row in rows if query.asked is None or row.asked == int(query.asked)]
+    if wanted:
         parts().looks.at_result(who(), found)
-    return VerificationList(data=rows)
+    return VerificationList(data=wanted)

@@ -88,7 +88,7 @@ class Image(Answer):
     probability: float | None
     threshold: float | None
     reasons: list[str] | None
-    notes: list[str] | None
+    notes: list[str] | None = None
     gate: str | None
     model_version: str | None
     sha256: str
@@ -115,7 +115,7 @@ class Result(Answer):
     threshold: float
     label: str
     reasons: list[str]
-    notes: list[str] | None
+    notes: list[str] | None = None
     worker: str
     decode_ms: float
     predict_ms: float

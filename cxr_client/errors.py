@@ -38,7 +38,7 @@ class NotAllowed(ServerRefused):
 
 
 class StillOpen(ClientError):
-    """The batch had not ended, or the heatmap was not drawn, within the time that was given."""
+    """The batch had not ended, the heatmap was not drawn or the result not verified, within the time that was given."""
 
     def __init__(self, what: str, seconds: float) -> None:
         super().__init__(f"{what} was not done within {seconds:g} s", code="still_open", retryable=True)

@@ -101,7 +101,7 @@ class Key(Answer):
 class AuditEvent(Answer):
     """One row of the audit; `hash` covers everything else in it and the row before."""
 
-    tenant: str
+    tenant: str = ""
     seq: int
     at: str
     actor: str
@@ -129,6 +129,7 @@ class Verification(Answer):
     at: str
     actor: str
     confirmed: bool | None
+    asked: int | None = None
     kept_raw_probability: float | None = None
     raw_probability: float | None = None
     difference: float | None = None

@@ -13,9 +13,10 @@ from api.audit_commands import _row
 from cxr_client import AuditEvent, Client
 from db import proof
 from terminal import Exit
-from tests.service import Service
+from tests.service import Service, until
 from tests.test_cli import cxr
 from training import phantoms
+from worker.tickets import Tickets, celery_app
 
 Run = Callable[..., CompletedProcess[str]]
 
@@ -48,10 +49,21 @@ def test_a_result_is_computed_again_by_a_worker_and_stands_in_the_audit(
 ) -> None:
     answer = auditor("verify", result)
     assert (answer.returncode, answer.stdout.splitlines()[-1]) == (0, "confirmed"), answer.stderr
-    (row,) = client.audit(action="result.verified", subject=result)
-    assert row.detail["confirmed"] is True
-    assert row.actor.startswith("key:")
-    assert row.origin == "127.0.0.1"
+    (asked,) = client.audit(action="result.verification_asked", subject=result)
+    (found,) = client.audit(action="result.verified", subject=result)
+    assert (found.detail["confirmed"], found.detail["asked"]) == (True, asked.seq)
+    assert (asked.actor.partition(":")[0], asked.origin) == ("key", "127.0.0.1")
+
+
+def test_a_ticket_that_nobody_asked_for_makes_no_row(client: Client, service: Service, result: str) -> None:
+    """Whoever can write to the broker can do no more than that."""
+    tickets = Tickets(celery_app(service.settings), batch_size=1)
+    end = client.audit_end()
+    for seq in (1, end.seq, end.seq + 100):
+        tickets.verify(result, seq)
+    log = service.settings.home / "logs" / "worker-1.log"
+    until(lambda: log.read_text().count(f"nobody asked for {result}") >= 3, "the worker saw them")
+    assert [row for row in client.audit(action="result.verified", subject=result) if row.seq > end.seq] == []
 
 
 def test_a_result_that_cannot_be_computed_any_more_says_why(auditor: Run, service: Service, tmp_path: Path) -> None:

@@ -25,13 +25,13 @@ def _scheduler(app: Celery, path: Path) -> Scheduler:
     return Scheduler(app, schedule_filename=str(path))
 
 
-def _send(scheduler: Scheduler) -> None:
+def _note_late(scheduler: Scheduler) -> None:
     scheduler.schedule["tidy"].last_run_at = _LATE
 
 
 def test_when_a_task_was_sent_last_is_known_after_the_end(app: Celery, tmp_path: Path) -> None:
     first = _scheduler(app, tmp_path / "beat")
-    _send(first)
+    _note_late(first)
     first.close()
     assert _scheduler(app, tmp_path / "beat").schedule["tidy"].last_run_at == _LATE
 
@@ -41,7 +41,7 @@ def test_a_file_that_cannot_be_written_ends_nothing(
 ) -> None:
     (tmp_path / "beat.next").mkdir()
     scheduler = _scheduler(app, tmp_path / "beat")
-    _send(scheduler)
+    _note_late(scheduler)
     scheduler.sync()
     assert "when each task was sent last is not kept: Is a directory" in caplog.text
     assert set(scheduler.schedule) >= set(schedule.ENTRIES)
@@ -50,6 +50,6 @@ def test_a_file_that_cannot_be_written_ends_nothing(
 def test_a_file_that_is_none_of_ours_is_replaced(app: Celery, tmp_path: Path) -> None:
     (tmp_path / "beat").write_bytes(b"something else")
     scheduler = _scheduler(app, tmp_path / "beat")
-    _send(scheduler)
+    _note_late(scheduler)
     scheduler.close()
     assert _scheduler(app, tmp_path / "beat").schedule["tidy"].last_run_at == _LATE

@@ -217,13 +217,14 @@ def composed_redis(everything: dict[str, Any], tmp_path: Path) -> Iterator[Path]
             process.terminate()
 
 
-def test_redis_asks_for_its_password_and_never_drops_a_ticket(composed_redis: Path) -> None:
+def test_redis_asks_for_its_password_and_refuses_none_for_a_full_disk(composed_redis: Path) -> None:
     at_once = Retry(NoBackoff(), 0)  # by default it tries for 4 s
     stranger = redis.Redis(unix_socket_path=str(composed_redis), retry=at_once)
     with stranger, pytest.raises(redis.AuthenticationError):
         stranger.ping()
     with redis.Redis(unix_socket_path=str(composed_redis), password=SECRETS["REDIS_PASSWORD"]) as client:
-        assert client.config_get("appendonly") == {"appendonly": "yes"}
+        assert client.config_get("appendonly") == {"appendonly": "no"}
+        assert client.config_get("save") == {"save": ""}
         assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
 
 

@@ -124,10 +124,7 @@ def test_the_audit_and_the_models_are_seen_from_another_machine(run: Run) -> Non
 @pytest.mark.parametrize(
     "words",
     [
-        ("audit", "verify"),
         ("audit", "head"),
-        ("audit", "export"),
-        ("verify", "result_x"),
         ("reclassify", "--model", "a", "--with", "b"),
         ("judge", "a", "--data", "."),
         ("shadow",),

@@ -4,7 +4,7 @@ import io
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -20,20 +20,19 @@ from db import batches, migrate, registry, tenancy
 from db.batches import Item
 from db.blobs import Blobs
 from db.database import Database
-from db.tables import Image, ImageState, Lane, Result
+from db.tables import Image, Lane, Result
 from settings import Settings
 from tests.chaos import predictor
 from tests.chaos.predictor import POISONS
 from tests.project import ROOT
 from tests.service import CARD, until
 from worker import trial
-from worker.child import Ended
-from worker.decision import ModelUnusable
+from worker.decision import Prediction
 from worker.decoder import Decoded, decoded
 from worker.decoders import Decoders
 from worker.line import Line
 from worker.models import Models
-from worker.trial import Guilty, Trial
+from worker.trial import Guilty, Trial, TrialImpossible
 
 Radiograph = Callable[[int], bytes]
 VERSION = "stand-in-a"
@@ -84,7 +83,7 @@ def test_a_model_that_cannot_be_used_is_no_fault_of_the_image(stand_in: Trial, s
     for path in settings.blobs.rglob("*"):
         if path.is_file():
             path.write_bytes(b"damaged")
-    with pytest.raises(ModelUnusable, match="missing or damaged"):
+    with pytest.raises(TrialImpossible, match="missing or damaged"):
         stand_in.judge(VERSION, [picture(31)])
 
 
@@ -92,25 +91,74 @@ def test_a_process_that_does_not_start_says_nothing_of_the_image(
     stand_in: Trial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trial, "MODULE", "tests.no_such_module")
-    with pytest.raises(Ended):
+    with pytest.raises(TrialImpossible, match="does not start"):
         stand_in.judge(VERSION, [picture(31)])
 
 
-def test_the_line_stores_the_answer_of_a_trial(settings: Settings, database: Database, radiograph: Radiograph) -> None:
+@pytest.fixture
+def line(settings: Settings, database: Database, radiograph: Radiograph) -> Iterator[Line]:
+    """Two images of the same bytes wait; three workers died with the first."""
     blobs = Blobs(settings.blobs)
     items = [Item(f"{number}.png", blobs.put(radiograph(7)), 1, "image/png") for number in range(2)]
     with database.of(tenancy.DEFAULT).write() as session:
         batches.add(session, items, lane=Lane.ROUTINE, actor="test")
-    with database.write() as session:  # three workers died with the first
+    with database.write() as session:
         session.execute(update(Image).where(Image.custom_id == "0.png").values(alone=True, strikes=3))
     models = Models(database, blobs, batch_size=8)
     with closing(Decoders(1, seconds=20, address_space=2 << 30)) as decoders:
-        Line(database, blobs, models, decoders, settings, worker="w1").work(lambda: False)
+        yield Line(database, blobs, models, decoders, settings, worker="w1")
+
+
+def ends(database: Database) -> list[tuple[str, str | None]]:
     with database.read() as session:
-        assert set(session.scalars(select(Image.state))) == {ImageState.CLASSIFIED}
-        tried, other = session.scalars(select(Result).join(Image, Image.id == Result.image_id).order_by(Image.id))
-    assert tried.raw_probability == pytest.approx(other.raw_probability, abs=1e-4)
-    assert (tried.label, tried.gate, tried.reasons) == (other.label, other.gate, other.reasons)
+        return [(row.state, row.code) for row in session.execute(select(Image.state, Image.code).order_by(Image.id))]
+
+
+def test_the_line_stores_the_answer_of_a_trial(line: Line, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    judge, tried = Trial.judge, []
+
+    def watched(self: Trial, version: str, images: Sequence[Decoded]) -> list[Prediction]:
+        tried.append(len(images))
+        return judge(self, version, images)
+
+    monkeypatch.setattr(Trial, "judge", watched)
+    assert line.work(lambda: False) == 2
+    assert tried == [1]
+    assert ends(database) == [("classified", None)] * 2
+    with database.read() as session:
+        one, other = session.scalars(select(Result).join(Image, Image.id == Result.image_id).order_by(Image.id))
+    assert one.raw_probability == pytest.approx(other.raw_probability, abs=1e-4)
+    assert (one.label, one.gate, one.reasons) == (other.label, other.gate, other.reasons)
+
+
+def test_the_line_quarantines_the_guilty_alone(line: Line, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    def guilty(*_: object) -> None:
+        raise Guilty("two processes ended")
+
+    monkeypatch.setattr(Trial, "judge", guilty)
+    assert line.work(lambda: False) == 2
+    assert ends(database) == [("quarantined", "worker_died"), ("classified", None)]
+
+
+def test_where_no_trial_can_be_held_the_image_waits_unblamed_and_the_others_go_on(
+    line: Line, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = []
+
+    def impossible(*_: object) -> None:
+        tries.append(1)
+        raise TrialImpossible("no memory for a second process")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Trial, "judge", impossible)
+        assert [line.work(lambda: False) for _ in range(3)] == [1, 0, 0]
+    assert len(tries) == 1  # the next after a while
+    assert ends(database) == [("queued", None), ("classified", None)]
+    with database.read() as session:
+        assert session.scalars(select(Image.strikes)).first() == 3
+    monkeypatch.setattr(line, "_no_trial_before", 0.0)
+    assert line.work(lambda: False) == 1
+    assert ends(database) == [("classified", None)] * 2
 
 
 def test_its_process_ends_with_a_worker_that_is_killed(stand_in: Trial, settings: Settings) -> None:

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 
-def end_with(parent: int) -> None:
-    """Let this process end when that one, which started it, is gone (Linux)."""
+def end_with(parent: int, number: signal.Signals = signal.SIGTERM) -> None:
+    """Let this process end by that signal when that one, which started it, is gone (Linux)."""
     if sys.platform != "linux":
         return
     parent_death_signal = 1  # PR_SET_PDEATHSIG
-    ctypes.CDLL(None).prctl(parent_death_signal, signal.SIGTERM)
+    ctypes.CDLL(None).prctl(parent_death_signal, number)
     if os.getppid() != parent:
         sys.exit("the process that started this one is gone")
 
@@ -60,7 +60,13 @@ class Child:
         self._connection = Connection(ours.detach())
         return self._receive(seconds, meanwhile, every)
 
-    def ask(self, question: Any, seconds: float) -> Any:
+    def ask(
+        self,
+        question: Any,
+        seconds: float,
+        meanwhile: Callable[[], object] = lambda: None,
+        every: float | None = None,
+    ) -> Any:
         """Return its answer, or stop it and raise Ended."""
         try:
             self._connection.send(question)
@@ -69,11 +75,9 @@ class Child:
         except BaseException:
             self.stop()
             raise
-        return self._receive(seconds)
+        return self._receive(seconds, meanwhile, every)
 
-    def _receive(
-        self, seconds: float, meanwhile: Callable[[], object] = lambda: None, every: float | None = None
-    ) -> Any:
+    def _receive(self, seconds: float, meanwhile: Callable[[], object], every: float | None) -> Any:
         deadline = time.monotonic() + seconds
         try:
             while (left := deadline - time.monotonic()) > 0:

@@ -12,10 +12,8 @@ import click
 from rich.progress import MofNCompleteColumn
 
 import home
-from db import amendments, audit, registry, results
-from db.audit import Entry
+from db import amendments, audit, confirmation, registry, results
 from db.blobs import Blobs
-from db.database import Database
 from db.tables import Label
 from settings import Settings
 from terminal import NOTICE, Exit, answer, answers, bar, fail, json_option, operator
@@ -58,7 +56,9 @@ def computed_again(settings: Settings, result: str) -> dict[str, Any]:
         if found is None:
             fail(f"there is no result {result}")
         told = verification.told(found, bench)
-        _note(bench.database, Entry("result.verified", result, found.result.batch_id, told))
+        actor, origin = operator()
+        with audit.coming_from(origin), bench.database.write() as session:
+            confirmation.keep(session, found, actor, told)
     return told
 
 
@@ -138,9 +138,3 @@ def _show(told: dict[str, Any]) -> None:
     for code, number in told["not_seen"].items():
         click.echo(f"not seen anew, {code}: {number}")
     answers.print(NOTICE, style="yellow")
-
-
-def _note(database: Database, entry: Entry) -> None:
-    actor, origin = operator()
-    with audit.coming_from(origin), database.write() as session:
-        audit.append(session, actor, [entry])

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 def examine(
     models: Models, judge: Judge | Trial, version: str, images: Sequence[tuple[Claimed, Decoded]]
 ) -> tuple[list[Finding], list[Failure]]:
-    """Return a finding for each image, or a failure where the model gave no number. Raises ModelUnusable, and Guilty at a trial."""
+    """Return a finding for each image, or a failure where the model gave no number. Raises ModelUnusable; at a trial Guilty or TrialImpossible."""
     loaded = models.get(version)
     start = time.perf_counter()
     predictions = judge.judge(version, [decoded for _, decoded in images])

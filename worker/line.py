@@ -22,12 +22,13 @@ from worker.judge import Judge
 from worker.models import Models
 from worker.pace import Pace
 from worker.rejection import ImageRejected
-from worker.trial import Guilty, Trial
+from worker.trial import Guilty, Trial, TrialImpossible
 from worker.turns import Turns
 
 log = logging.getLogger(__name__)
 
 _RETRY_SECONDS = 0.5
+_TRIAL_AGAIN_SECONDS = 10
 
 
 class StorageAway(Exception):
@@ -51,6 +52,7 @@ class Line:
         self.inputs = Inputs()
         self.judge = Judge(models, batch_size=settings.batch_size, longest_seconds=settings.lease_seconds)
         self.problem: str | None = None
+        self._no_trial_before = 0.0
 
     def warm_up(self, version: str) -> None:
         """Load the version that will be asked for first; other batches need not wait where it is unusable."""
@@ -83,6 +85,8 @@ class Line:
         return None
 
     def _suspected(self, lane: Lane) -> bool:
+        if time.monotonic() < self._no_trial_before:
+            return False
         with self._database.read() as session:
             return queue.has_suspects(session, lane, without=self._models.unusable())
 
@@ -104,7 +108,9 @@ class Line:
         except ModelUnusable as error:
             self._hand_back(claim, error)
             return 0  # the next claim is without that version
-        except (DecodersUnusable, StorageAway) as error:
+        except (DecodersUnusable, StorageAway, TrialImpossible) as error:
+            if isinstance(error, TrialImpossible):
+                self._no_trial_before = time.monotonic() + _TRIAL_AGAIN_SECONDS
             self._hand_back(claim, error)
             return None
         except Exception:

@@ -57,7 +57,7 @@ def run(settings: Settings) -> None:
     schedule.register(app, Clockwork(database, blobs, Heads(settings.audit_heads), keep))
     with _decoders(settings) as decoders:
         device_name = device.prepare()
-        from worker import confirmation  # noqa: PLC0415 - loads TensorFlow, which the device must precede
+        from worker.confirmation import Confirmations  # noqa: PLC0415 - loads TensorFlow, which the device must precede
         from worker.line import Line  # noqa: PLC0415
         from worker.models import Models  # noqa: PLC0415
         from worker.succession import Succession  # noqa: PLC0415
@@ -65,7 +65,8 @@ def run(settings: Settings) -> None:
 
         models = Models(database, blobs, batch_size=settings.batch_size)
         line = Line(database, blobs, models, decoders, settings, worker=name)
-        confirmation.register(app, Bench(database, blobs, decoders, models, line.judge))
+        confirmations = Confirmations(Bench(database, blobs, decoders, models, line.judge), worker=name)
+        confirmations.register(app)
         _register_work(app, line.work, stopping)
         succession = Succession(database, models, worker=name)
         app.task(name=SUCCESSION)(succession.look_again)
@@ -85,6 +86,7 @@ def run(settings: Settings) -> None:
         couriers = Couriers(database, settings.networks)
         sweeper.start()
         couriers.start()
+        confirmations.start()
         log.info("worker %s is ready: %s", name, line.problem or champion)
         try:
             _consume(app)

@@ -125,7 +125,7 @@ def _notes(image: Image.Image) -> Iterator[str]:
         yield BILEVEL
     if image.mode in {"P", "PA"}:
         yield PALETTE
-    if image.mode in {"PA", "LA", "RGBA"} or "transparency" in image.info:
+    if image.mode in {"PA", "LA", "RGBA"} or ("transparency" in image.info and not _is_deep(image)):
         yield ALPHA
     if image.mode == "CMYK":
         yield CMYK
@@ -134,7 +134,7 @@ def _notes(image: Image.Image) -> Iterator[str]:
 def _to_grey(image: Image.Image) -> Image.Image:
     if image.mode == "L" and "transparency" not in image.info:
         return image
-    if image.mode.startswith("I") or image.mode == "F":
+    if _is_deep(image):
         return Image.fromarray(_by_depth(np.asarray(image)))
     if image.mode in {"P", "PA", "LA", "RGBA"} or "transparency" in image.info:
         rgba = image.convert("RGBA")
@@ -142,6 +142,11 @@ def _to_grey(image: Image.Image) -> Image.Image:
     if image.mode == "CMYK":
         return image.convert("RGB").convert("L")
     return image.convert("L")
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """More than 8 bits; a transparent colour in it is not looked at."""
+    return image.mode.startswith("I") or image.mode == "F"
 
 
 def _by_depth(levels: NDArray[np.generic]) -> Grey:

@@ -102,10 +102,10 @@ class Tickets:
         except (OperationalError, redis.RedisError, OSError) as error:
             log.warning("no ticket for a heatmap: %s", type(error).__name__)
 
-    def verify(self, result_id: str, *, actor: str, origin: str | None) -> None:
-        """Ask for a result to be computed again, best effort as well."""
+    def verify(self, result_id: str, asked: int) -> None:
+        """Ask for a result to be computed again, best effort as well; `asked` is the row of the audit that holds the request."""
         try:
-            self._app.send_task(VERIFY, args=[result_id, actor, origin], queue=EXPLAIN_QUEUE, retry=False)
+            self._app.send_task(VERIFY, args=[result_id, asked], queue=EXPLAIN_QUEUE, retry=False)
         except (OperationalError, redis.RedisError, OSError) as error:
             log.warning("no ticket for a verification: %s", type(error).__name__)
 

@@ -5,6 +5,7 @@ That a worker died while it held an image says little: somebody may have cut the
 
 import contextlib
 import os
+import resource
 import signal
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
@@ -20,14 +21,20 @@ from worker.radiograph import BLANK
 MODULE = "worker.trial"
 _START_SECONDS = 120
 _PATIENCE_SECONDS = 5  # it ends itself in time
+# The GPU is the worker's, and the answer the same but for rounding. What it need not know, it is not told.
+_INSTEAD = {"CUDA_VISIBLE_DEVICES": "-1", "REDIS_URL": "memory://", "CXR_KEY": "", "CXR_OIDC_CLIENT_SECRET": ""}
 
 
 class Guilty(Exception):
-    """The process that judged a blank picture did not survive this image."""
+    """Two processes that had judged a blank picture did not survive this image."""
+
+
+class TrialImpossible(Exception):
+    """No such process can be started here, or it cannot use the model; that is no fault of an image."""
 
 
 class Trial:
-    """Judges as worker.judge does, once, elsewhere."""
+    """Judges as worker.judge does, elsewhere."""
 
     def __init__(self, settings: Settings, *, gate_version: str, meanwhile: Callable[[], object]) -> None:
         self._settings = settings
@@ -35,19 +42,31 @@ class Trial:
         self._meanwhile = meanwhile
 
     def judge(self, version: str, images: Sequence[Decoded]) -> list[Prediction]:
-        """Return one Prediction per image, in order. Raises Guilty, ModelUnusable, and what keeps the process from starting."""
+        """Return one Prediction per image, in order. Raises Guilty or TrialImpossible."""
+        try:
+            return self._once(version, images)
+        except Ended:  # by the image, or by somebody who ends processes
+            pass
+        try:
+            return self._once(version, images)
+        except Ended as ended:
+            raise Guilty(f"two processes that judged it alone ended: {ended}") from ended
+
+    def _once(self, version: str, images: Sequence[Decoded]) -> list[Prediction]:
         seconds = self._settings.lease_seconds
-        # The GPU is the worker's; the answer is the same but for rounding.
-        environment = os.environ | self._settings.environment() | {"CUDA_VISIBLE_DEVICES": "-1"}
+        environment = os.environ | self._settings.environment() | _INSTEAD
         child = Child(MODULE, environment, version=version, seconds=seconds, parent=os.getpid())
         try:
-            if problem := child.start(_START_SECONDS, self._meanwhile, every=seconds / 3):
-                raise ModelUnusable(problem)
-            self._meanwhile()
             try:
-                found: list[Prediction] = child.ask(list(images), seconds + _PATIENCE_SECONDS)
-            except Ended as ended:
-                raise Guilty(f"the process that judged it alone ended: {ended}") from ended
+                problem = child.start(_START_SECONDS, self._meanwhile, every=seconds / 3)
+            except (OSError, Ended) as error:
+                raise TrialImpossible(f"the process of a trial does not start: {error}") from error
+            if problem:
+                raise TrialImpossible(problem)
+            self._meanwhile()
+            found: list[Prediction] = child.ask(
+                list(images), seconds + _PATIENCE_SECONDS, self._meanwhile, every=seconds / 3
+            )
             return found
         finally:
             child.stop()
@@ -55,8 +74,10 @@ class Trial:
 
 def serve(descriptor: int, *, version: str, seconds: int, parent: int) -> None:
     """Say what is wrong with the version, or nothing, then judge one list of images and end."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the worker decides when this ends
-    end_with(parent)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # meant for the worker, which decides when this ends
+        signal.signal(number, signal.SIG_IGN)
+    end_with(parent, signal.SIGKILL)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     from worker import device  # noqa: PLC0415
 
     device.prepare()
@@ -64,11 +85,13 @@ def serve(descriptor: int, *, version: str, seconds: int, parent: int) -> None:
     from worker.models import Models  # noqa: PLC0415
 
     settings = Settings.from_environment()
-    models = Models(Database(settings.database_url), Blobs(settings.blobs), batch_size=settings.batch_size)
+    database = Database(settings.database_url)
+    models = Models(database, Blobs(settings.blobs), batch_size=settings.batch_size)
     judge = Judge(models, batch_size=settings.batch_size, longest_seconds=seconds)
     with Connection(descriptor) as worker, contextlib.suppress(EOFError, ConnectionError):
         try:
-            models.get(version).predictor.predict([BLANK])
+            loaded = database.patiently(lambda: models.get(version))
+            loaded.predictor.predict([BLANK])
             judge.judge(version, [Decoded(BLANK, 0, None)])  # the gate too
             worker.send("")
         except ModelUnusable as error:

@@ -10,7 +10,7 @@ from db.database import Database
 from db.results import Found
 from db.tables import Result
 from worker.decision import Decision, ModelUnusable, Prediction
-from worker.decoders import Decoded, Decoders
+from worker.decoders import Decoded, Decoders, DecodersUnusable
 from worker.judge import Judge
 from worker.models import Loaded, Models
 from worker.rejection import ImageRejected
@@ -49,7 +49,7 @@ def told(found: Found, bench: Bench) -> dict[str, Any]:
     """Verify, and return what the audit keeps of it; `confirmed` is None, with the reason, where it cannot be computed."""
     try:
         verified = verify(found, bench)
-    except NotComputable as error:
+    except (NotComputable, ModelUnusable, DecodersUnusable) as error:
         return {"confirmed": None, "reason": str(error)}
     return {
         "confirmed": not verified.differences,

@@ -116,7 +116,7 @@ end workers; at most one result for each image and model version; no result for 
 blobs hash to their names; the audit chain verifies and covers every image; no lease is left; sending a request again under its
 `Idempotency-Key` made nothing new.
 
-**Blamed** as `worker_died` is an image only when a process that judged it and nothing else ended before its worker's eyes:
+**Blamed** as `worker_died` is an image only when two processes that judged it and nothing else ended before a worker's eyes, or at ten strikes:
 [suspects](architecture.md#the-queue-of-record). When three deaths with the image alone were enough, these same cuts of commits and power
 blamed 4 good images of 219,038.
 
