@@ -7,6 +7,7 @@ import zipfile
 from urllib.parse import quote
 from uuid import uuid4
 
+import redis
 from sqlalchemy import text
 
 from db.tables import Table
@@ -48,6 +49,8 @@ def archive() -> bytes:
 
 
 def test_a_patient_is_named_in_no_table_blob_log_ticket_or_answer_but_in_labels(service: Service) -> None:
+    with redis.Redis(unix_socket_path=service.settings.redis_url.partition("://")[2]) as broker:
+        broker.config_set("appendonly", "yes")  # for once it writes down what it is told
     batches = [as_a_zip(service), as_files(service), as_a_draft(service)]
     for batch_id in batches:
         lines = service.wait(batch_id)
