@@ -54,7 +54,7 @@ def verify(settings: Settings, head: Path | None, key: str | None) -> None:
     try:
         signed = heads.hashes(heads.read(head, str(trusted)) if head else own.kept() if own else ())
         with words.status("walking the chains"):
-            verdict = _of_database(database, signed) if database else _of_server(settings, signed)
+            verdict, signed = _of_database(database, signed) if database else _of_server(settings, signed)
         if verdict.pruned and not trusted:
             fail("rows were removed by retention: give the key that vouches for that with --key", code="no_public_key")
         if not verdict.problem:
@@ -68,12 +68,14 @@ def verify(settings: Settings, head: Path | None, key: str | None) -> None:
     answer(told, lambda: answers.print(f"the audit holds: {verdict.rows} rows; {compared}"))
 
 
-def _of_database(database: Database, signed: "Signed") -> proof.Verdict:
+def _of_database(database: Database, signed: "Signed") -> "tuple[proof.Verdict, Signed]":
+    """The verdict, and the heads that it was held against."""
     with database.read() as session:
-        return proof.verify(session, signed)
+        return proof.verify(session, signed), signed
 
 
-def _of_server(settings: Settings, signed: "Signed") -> proof.Verdict:
+def _of_server(settings: Settings, signed: "Signed") -> "tuple[proof.Verdict, Signed]":
+    """The same of the key's own hospital, whose heads alone can be compared."""
     with connected(settings) as client:
         end = client.audit_end()
         mine = {(tenant, seq): told for (tenant, seq), told in signed.items() if tenant == end.tenant}
@@ -83,7 +85,7 @@ def _of_server(settings: Settings, signed: "Signed") -> proof.Verdict:
         later = client.audit_end() if verdict.problem else end
         if later.pruned > end.pruned:
             fail("retention removed rows while they were read: ask again", code="audit_moved", retryable=True)
-        return verdict
+        return verdict, mine
 
 
 def _until(client: Client, last: int) -> Iterator[AuditEvent]:

@@ -95,7 +95,7 @@ def detail_text(detail: Mapping[str, Any]) -> str:
 
 
 @contextmanager
-def coming_from(origin: str | None) -> Iterator[None]:
+def coming_from(origin: str) -> Iterator[None]:
     """Write what happens in this block down with where it came from."""
     token = ORIGIN.set(origin)
     try:

@@ -87,11 +87,12 @@ def test_every_hash_is_computed_here_and_compared_with_a_signed_head(
     own = next(head for head in heads if head["tenant"] == "default")
     kept = tmp_path / "kept.json"
 
-    def verify(head: dict[str, Any]) -> CompletedProcess[str]:
-        kept.write_text(json.dumps(head))
+    def verify(*heads: dict[str, Any]) -> CompletedProcess[str]:
+        kept.write_text("".join(json.dumps(head) + "\n" for head in heads))
         return auditor("audit", "verify", "--head", kept, "--key", own["key"])
 
     assert "1 signed heads agree" in verify(own).stdout
+    assert "1 signed heads agree" in verify(*heads).stdout, "another chain's head is not compared here"
     assert "not signed by the key" in verify(own | {"hash": "0" * 64}).stderr
     assert "none of these heads is of default" in verify(next(h for h in heads if h["tenant"] == "*")).stderr
     assert "give it with --key" in auditor("audit", "verify", "--head", kept).stderr

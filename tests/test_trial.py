@@ -15,7 +15,6 @@ import pytest
 from PIL import Image as Picture
 from sqlalchemy import select, update
 
-import cxr
 from db import batches, migrate, registry, tenancy
 from db.batches import Item
 from db.blobs import Blobs
@@ -26,6 +25,7 @@ from tests.chaos import predictor
 from tests.chaos.predictor import POISONS
 from tests.project import ROOT
 from tests.service import CARD, until
+from tests.test_line import database
 from worker import trial
 from worker.decision import Prediction
 from worker.decoder import Decoded, decoded
@@ -34,6 +34,7 @@ from worker.line import Line
 from worker.models import Models
 from worker.trial import Guilty, Trial, TrialImpossible
 
+__all__ = ["database"]  # a fixture
 Radiograph = Callable[[int], bytes]
 VERSION = "stand-in-a"
 
@@ -41,13 +42,6 @@ VERSION = "stand-in-a"
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     return Settings.from_environment({"CXR_HOME": str(tmp_path), "CXR_LEASE_SECONDS": "3", "CXR_DECODE_SECONDS": "1"})
-
-
-@pytest.fixture
-def database(settings: Settings) -> Iterator[Database]:
-    cxr.bring_up_to_date(settings)
-    with closing(Database(settings.database_url)) as database:
-        yield database
 
 
 @pytest.fixture
