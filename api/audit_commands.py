@@ -191,7 +191,7 @@ def _from_server(settings: Settings, search: Search) -> Iterator[Iterator[AuditR
     columns = AuditRow.__table__.columns.keys()
     with connected(settings) as client:
         client.audit_end()  # whether it answers, before a file of yesterday is written over
-        yield (AuditRow(**{name: _row(event)[name] for name in columns}) for event in client.audit(**wanted))
+        yield (AuditRow(**{name: row[name] for name in columns}) for row in map(_row, client.audit(**wanted)))
 
 
 def as_line(row: AuditRow) -> str:
