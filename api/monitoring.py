@@ -10,7 +10,8 @@ from api.access import needs
 from api.models import refusing
 from api.problems import Problem
 from api.wiring import parts
-from db import drift, heartbeats, monitoring, promotions, registry, retraining
+from db import drift, heartbeats, monitoring, promotions, registry, runs
+from db.duties import DUTIES
 from db.keys import Scope
 from db.monitoring import Drift, Performance, Rate
 
@@ -97,8 +98,9 @@ def _samples() -> Iterator[Sample]:
         signs = heartbeats.signs(session)
         yield "cxr_workers", {}, sum(sign.alive for sign in signs)
         yield "cxr_promotion_refused", {}, promotions.refusal(session) is not None
-        yield "cxr_retraining_unfinished", {}, retraining.unfinished(session) is not None
-        yield "cxr_retraining_abandoned", {}, retraining.is_abandoned(session)
+        for kind in DUTIES:
+            yield f"cxr_{kind.named}_unfinished", {}, runs.unfinished(session, kind) is not None
+            yield f"cxr_{kind.named}_abandoned", {}, runs.is_abandoned(session, kind)
         rates, drifts = monitoring.performance(session, champion), monitoring.drifts(session, champion)
     for name in ("sensitivity", "specificity"):
         for rate in ((one.site, getattr(one, name)) for one in rates):

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from benchmarks import instance
 from benchmarks.images import repeated
-from db import labels, retraining, tenancy
+from db import labels, runs, tenancy
 from db.labels import Given, Source, Truth
-from db.retraining import RetrainingRun, RunState
+from db.retraining import RetrainingRun
+from db.runs import RunState
 from training import phantoms
 
 _IMAGES = 1_000
@@ -53,7 +54,7 @@ def _label(bench: instance.Bench, sha256: str) -> None:
 def _training(bench: instance.Bench) -> str:
     """Ask for a run, and return once it trains."""
     with bench.database.write() as session:
-        run_id = retraining.ask(session, actor="bench").id
+        run_id = runs.ask(session, RetrainingRun, actor="bench").id
     _until(bench, run_id, lambda run: run.epoch >= 1)
     return run_id
 
@@ -61,10 +62,10 @@ def _training(bench: instance.Bench) -> str:
 def _cancelled(bench: instance.Bench, run_id: str) -> None:
     """The run must have trained all the while."""
     with bench.database.write() as session:
-        run = retraining.find(session, run_id)
+        run = runs.find(session, RetrainingRun, run_id)
         if run is None or run.state != RunState.RUNNING:
             raise AssertionError("the run ended before the line did")
-        retraining.cancel(session, run_id, actor="bench")
+        runs.cancel(session, RetrainingRun, run_id, actor="bench")
     _until(bench, run_id, lambda run: run.state == RunState.CANCELLED)
 
 
@@ -72,7 +73,7 @@ def _until(bench: instance.Bench, run_id: str, condition: Callable[[RetrainingRu
     deadline = time.monotonic() + _SECONDS
     while time.monotonic() < deadline:
         with bench.database.read() as session:
-            run = retraining.find(session, run_id)
+            run = runs.find(session, RetrainingRun, run_id)
             if run and run.state == RunState.FAILED:
                 raise AssertionError(run.problem)
             if run and condition(run):

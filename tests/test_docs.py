@@ -14,6 +14,7 @@ from apiflask import APIFlask
 import cxr
 from api import app
 from db import migrate
+from db.duties import DUTIES
 from settings import Settings
 from tests.access import show_key
 from worker import catalogue
@@ -178,6 +179,9 @@ def _actions() -> Iterator[str]:
             action = call.args[0]
             if isinstance(action, ast.JoinedStr):
                 action = action.values[0]
+            if isinstance(action, ast.FormattedValue):  # the kind of a run
+                yield from (f"{kind.named}." for kind in DUTIES)
+                continue
             named = getattr(action, "attr", getattr(action, "id", ""))
             yield str(action.value if isinstance(action, ast.Constant) else constants[named])
 

@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 from sqlalchemy import select, update
 
-from db import batches, labels, retraining, tenancy
+from db import batches, labels, runs, tenancy
 from db.batches import Item
 from db.blobs import Blobs
 from db.chains import AuditRow
 from db.clock import now
 from db.database import Database
 from db.labels import Truth
-from db.retraining import LeaseLost, RetrainingRun, RunFinished, RunState, RunUnfinished
+from db.retraining import RetrainingRun
+from db.runs import LeaseLost, RunFinished, RunState, RunUnfinished
 from db.tables import Batch, Lane
 from tests.labelled import classified, label, picture
 from tests.uploading import Api
@@ -132,12 +133,12 @@ def test_a_corrupt_image_and_one_that_is_gone_are_left_out(
 
 def ask(database: Database) -> str:
     with database.write() as session:
-        return retraining.ask(session, actor="test").id
+        return runs.ask(session, RetrainingRun, actor="test").id
 
 
 def claim(database: Database, *, lease_seconds: int = 60) -> RetrainingRun | None:
     with database.write() as session:
-        return retraining.claim(session, lease_seconds=lease_seconds, actor="t")
+        return runs.claim(session, RetrainingRun, lease_seconds=lease_seconds, actor="t")
 
 
 def test_there_is_one_unfinished_run_at_a_time(database: Database) -> None:
@@ -148,7 +149,7 @@ def test_there_is_one_unfinished_run_at_a_time(database: Database) -> None:
     assert run
     assert claim(database) is None
     with database.write() as session:
-        retraining.finish(session, run, RunState.FAILED, actor="t", problem="it had to")
+        runs.finish(session, run, RunState.FAILED, actor="t", problem="it had to")
     assert ask(database) != first
 
 
@@ -159,13 +160,13 @@ def test_a_run_whose_trainer_is_silent_goes_to_another_and_the_first_is_fenced(d
     assert second
     assert (second.id, second.attempts) == (first.id, 2)
     with pytest.raises(LeaseLost), database.write() as session:
-        retraining.hold_on(session, first, lease_seconds=60, epoch=9)
+        runs.hold_on(session, first, lease_seconds=60, epoch=9)
     with pytest.raises(LeaseLost), database.write() as session:
-        retraining.finish(session, first, RunState.FAILED, actor="t", problem="late")
+        runs.finish(session, first, RunState.FAILED, actor="t", problem="late")
     with database.write() as session:
-        assert not retraining.hold_on(session, second, lease_seconds=60, epoch=3)
+        assert not runs.hold_on(session, second, lease_seconds=60, epoch=3)
     with database.read() as session:
-        run = retraining.find(session, first.id)
+        run = runs.find(session, RetrainingRun, first.id)
         assert run
         assert (run.state, run.epoch) == ("running", 3)
 
@@ -173,19 +174,19 @@ def test_a_run_whose_trainer_is_silent_goes_to_another_and_the_first_is_fenced(d
 def test_a_run_is_cancelled_at_once_while_it_waits_and_is_told_so_while_it_runs(database: Database) -> None:
     waiting = ask(database)
     with database.write() as session:
-        retraining.cancel(session, waiting, actor="test")
+        runs.cancel(session, RetrainingRun, waiting, actor="test")
     ask(database)
     run = claim(database)
     assert run
     with database.write() as session:
-        retraining.cancel(session, run.id, actor="test")
+        runs.cancel(session, RetrainingRun, run.id, actor="test")
     with database.write() as session:
-        assert retraining.hold_on(session, run, lease_seconds=60)
-        retraining.finish(session, run, RunState.CANCELLED, actor="t")
+        assert runs.hold_on(session, run, lease_seconds=60)
+        runs.finish(session, run, RunState.CANCELLED, actor="t")
     with pytest.raises(RunFinished), database.write() as session:
-        retraining.cancel(session, waiting, actor="test")
+        runs.cancel(session, RetrainingRun, waiting, actor="test")
     with database.read() as session:
-        assert [run.state for run in retraining.newest(session, limit=9)] == ["cancelled", "cancelled"]
+        assert [run.state for run in runs.newest(session, RetrainingRun, limit=9)] == ["cancelled", "cancelled"]
         told = session.scalars(select(AuditRow.action).where(AuditRow.action.like("retraining.%"))).all()
     assert told.count("retraining.cancelled") == 2
 

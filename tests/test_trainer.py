@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import cxr
-from db import promotions, registry, retraining
+from db import promotions, registry, runs
 from db.blobs import Blobs
 from db.database import Database
 from db.labels import Truth
@@ -36,11 +36,11 @@ class Bench:
 
     def ask(self) -> str:
         with self.database.write() as session:
-            return retraining.ask(session, actor="test").id
+            return runs.ask(session, RetrainingRun, actor="test").id
 
     def run(self, run_id: str) -> RetrainingRun:
         with self.database.read() as session:
-            found = retraining.find(session, run_id)
+            found = runs.find(session, RetrainingRun, run_id)
         assert found
         return found
 
@@ -95,7 +95,7 @@ def test_a_running_run_stops_when_it_is_cancelled(long: Bench) -> None:
     run_id = long.ask()
     thread = long.begun(run_id)
     with long.database.write() as session:
-        retraining.cancel(session, run_id, actor="test")
+        runs.cancel(session, RetrainingRun, run_id, actor="test")
     thread.join()
     run = long.run(run_id)
     assert (run.state, run.version) == ("cancelled", None)
@@ -115,7 +115,7 @@ def test_a_trainer_that_is_to_end_leaves_the_run_for_the_next_one(long: Bench) -
     thread.start()
     until(lambda: long.run(run_id).epoch > left.epoch, "the next epoch")
     with long.database.write() as session:
-        retraining.cancel(session, run_id, actor="test")
+        runs.cancel(session, RetrainingRun, run_id, actor="test")
     thread.join()
     assert long.run(run_id).attempts == 2
 

@@ -1,4 +1,4 @@
-"""The trainer: a process of its own, of the lowest priority, that carries out one retraining run at a time."""
+"""The trainer: a process of its own, of the lowest priority, that carries out one run at a time."""
 
 import contextlib
 import logging
@@ -7,17 +7,20 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from celery import Celery
 from celery.signals import worker_shutting_down
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
-from db import queue, retraining, slots
+from db import duties, queue, runs, slots
 from db.blobs import Blobs
 from db.database import Database
-from db.retraining import LeaseLost, RetrainingRun, RunState, RunUnfinished
+from db.retraining import RetrainingRun
+from db.runs import LeaseLost, Run, RunState, RunUnfinished
 from settings import Settings
+from training import lease
+from training.lease import Lease, Stopped
 from worker import device, priority
 from worker.decoders import Decoders
 from worker.posts import Posts
@@ -29,10 +32,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _MINUTE = 16  # characters of an ISO time
-
-
-class Stopped(Exception):
-    """The run is to be cancelled, or this process is to end, or the run is no longer ours."""
 
 
 def run(settings: Settings) -> None:
@@ -60,7 +59,7 @@ def run(settings: Settings) -> None:
 
 
 class Trainer:
-    """Takes the one unfinished run, if there is one, and carries it to its end."""
+    """Takes the unfinished runs, one after the other, and carries each to its end."""
 
     def __init__(self, parts: "Parts", tickets: Tickets, stopping: threading.Event) -> None:
         self._parts = parts
@@ -74,7 +73,7 @@ class Trainer:
         """What beat sends: queue a run, unless one is unfinished or another beat was first."""
         if slots.take(self._parts.database, RETRAIN, digits=_MINUTE):
             with contextlib.suppress(RunUnfinished), self._parts.database.write() as session:
-                retraining.ask(session, actor="schedule")
+                runs.ask(session, RetrainingRun, actor="schedule")
         self.look()
 
     def look_now_and_then(self) -> None:
@@ -84,47 +83,35 @@ class Trainer:
             self._stopping.wait(self._parts.settings.sweep_seconds)
 
     def look(self) -> None:
-        """Carry out the run that waits, in this thread, unless another one is at it."""
+        """Carry out the runs that wait, in this thread, unless another one is at it."""
         try:
-            self._post.call(self._one)
+            self._post.call(self._all)
         except DBAPIError as error:
             log.warning("the database is away: %s", type(error.orig).__name__)
 
-    def _one(self) -> None:
-        if self._stopping.is_set():
-            return
+    def _all(self) -> None:
+        """Until none waits."""
+        while not self._stopping.is_set() and (run := self._claimed()):
+            log.info("%s begins, attempt %d", run.id, run.attempts)
+            try:
+                with lease.holding(self._parts.database, run, self._lease_seconds, self._stopping) as held:
+                    self._carry_out(run, held)
+            except (Stopped, LeaseLost) as stopped:
+                log.warning("%s stops here: %s", run.id, stopped)
+
+    def _claimed(self) -> Run | None:
         with self._parts.database.write() as session:
-            run = retraining.claim(session, lease_seconds=self._lease_seconds, actor=self._name)
-        if run is None:
-            return
-        log.info("%s begins, attempt %d", run.id, run.attempts)
-        try:
-            with self._holding(run) as lease:
-                self._carry_out(run, lease)
-        except (Stopped, LeaseLost) as stopped:
-            log.warning("%s stops here: %s", run.id, stopped)
+            return duties.claim(session, lease_seconds=self._lease_seconds, actor=self._name)
 
-    def _carry_out(self, run: RetrainingRun, lease: "_Lease") -> None:
-        from training.index import DataUnusable  # noqa: PLC0415
-        from training.retraining import TooFewLabels, carry_out, look_on, promote_by_itself  # noqa: PLC0415
-        from worker.decision import ModelUnusable  # noqa: PLC0415
+    def _carry_out(self, run: Run, held: Lease) -> None:
+        if isinstance(run, RetrainingRun):
+            self._retrain(run, held)
 
-        try:
-            verdict = carry_out(self._parts, run, lease.note)
-        except (TooFewLabels, DataUnusable, ModelUnusable) as error:
-            self._end(run, RunState.FAILED, problem=str(error))
-            log.error("%s failed: %s", run.id, error)  # noqa: TRY400 - it says all of it
-            return
-        except Stopped:
-            if lease.cancelling:
-                self._end(run, RunState.CANCELLED)
-            elif self._stopping.is_set():
-                with self._parts.database.write() as session:
-                    retraining.let_go(session, run)
-            raise
-        except Exception as error:
-            self._end(run, RunState.FAILED, problem=f"{type(error).__name__}; the trainer's log says more")
-            raise
+    def _retrain(self, run: RetrainingRun, held: Lease) -> None:
+        from training.retraining import carry_out, look_on, promote_by_itself  # noqa: PLC0415
+
+        with self._ended_where_it_fails(run, held):
+            verdict = carry_out(self._parts, run, held.note)
         self._end(run, RunState.SUCCEEDED, version=verdict.version, passed=verdict.passed)
         log.warning("%s made %s, which %s the gate", run.id, verdict.version, "passes" if verdict.passed else "fails")
         look_on(self._parts, verdict)
@@ -132,59 +119,34 @@ class Trainer:
             promote_by_itself(self._parts, verdict)
             self._tickets.ring_succession()
 
-    def _end(self, run: RetrainingRun, state: RunState, **told: str | bool) -> None:
-        with self._parts.database.write() as session:
-            retraining.finish(session, run, state, actor=self._name, **told)  # type: ignore[arg-type]
-
     @contextmanager
-    def _holding(self, run: RetrainingRun) -> Iterator["_Lease"]:
-        lease = _Lease(self._parts.database, run, self._lease_seconds, self._stopping)
-        lease.start()
+    def _ended_where_it_fails(self, run: Run, held: Lease) -> Iterator[None]:
+        """Write down how the run ends where the block does not come to its own end, and raise in any case."""
+        from training.index import DataUnusable  # noqa: PLC0415
+        from training.retraining import TooFewLabels  # noqa: PLC0415
+        from worker.decision import ModelUnusable  # noqa: PLC0415
+
         try:
-            yield lease
-        finally:
-            lease.end()
+            yield
+        except (TooFewLabels, DataUnusable, ModelUnusable) as error:
+            self._end(run, RunState.FAILED, problem=str(error))
+            raise Stopped(f"it failed, {error}") from error
+        except Stopped:
+            if held.cancelling:
+                self._end(run, RunState.CANCELLED)
+            elif self._stopping.is_set():
+                with self._parts.database.write() as session:
+                    runs.let_go(session, run)
+            raise
+        except (LeaseLost, OperationalError):
+            raise  # another trainer has it; or the database is away, and it goes on when the lease has ended
+        except Exception as error:
+            self._end(run, RunState.FAILED, problem=f"{type(error).__name__}; the trainer's log says more")
+            raise
 
-
-class _Lease(threading.Thread):
-    """Renews the lease every third of it, and hears whether the run is to stop."""
-
-    def __init__(self, database: Database, run: RetrainingRun, seconds: int, stopping: threading.Event) -> None:
-        super().__init__(name="lease", daemon=True)
-        self._database = database
-        self._run = run
-        self._seconds = seconds
-        self._stopping = stopping
-        self._over = threading.Event()
-        self.cancelling = False
-        self._lost = False
-
-    def run(self) -> None:
-        while not self._over.wait(self._seconds / 3):
-            with contextlib.suppress(DBAPIError):
-                self._renew()
-
-    def note(self, **progress: int) -> None:
-        """Write down how far the run is; raises Stopped where it must not go on."""
-        with contextlib.suppress(DBAPIError):
-            self._renew(**progress)
-        if self._lost:
-            raise Stopped("another trainer holds it")
-        if self.cancelling:
-            raise Stopped("it was cancelled")
-        if self._stopping.is_set():
-            raise Stopped("this process is to end")
-
-    def end(self) -> None:
-        self._over.set()
-        self.join()
-
-    def _renew(self, **progress: int) -> None:
-        try:
-            with self._database.write() as session:
-                self.cancelling = retraining.hold_on(session, self._run, lease_seconds=self._seconds, **progress)
-        except LeaseLost:
-            self._lost = True
+    def _end(self, run: Run, state: RunState, **told: Any) -> None:
+        with self._parts.database.write() as session:
+            runs.finish(session, run, state, actor=self._name, **told)
 
 
 def _line_is_busy(database: Database) -> Callable[[], bool]:
