@@ -17,8 +17,9 @@ from types import TracebackType
 from typing import IO, Self
 
 import httpx
+from sqlalchemy.exc import DBAPIError
 
-from db import heartbeats
+from db import duties, heartbeats
 from db.database import Database
 from settings import Settings
 from worker import broker
@@ -27,6 +28,7 @@ from worker.child import end_with
 _START_SECONDS = 120
 _STOP_SECONDS = 30
 _RESTART_SECONDS = 2
+_RUN_SECONDS = 2
 _SUPERVISOR = "CXR_SUPERVISOR_PID"
 _INSTANCE = "instance.json"
 _ORDER = ("api", "beat", "trainer", "worker", "valkey")
@@ -58,6 +60,7 @@ class Instance:
         self._say = say
         self._parts: list[Part] = []
         self._stopping = threading.Event()
+        self._ending = threading.Lock()
         self._watcher = threading.Thread(target=self._watch, name="watcher", daemon=True)
         self._lock: IO[str] | None = None
         self.url = f"http://{settings.host}:{settings.port}"
@@ -90,7 +93,8 @@ class Instance:
 
     def stop(self) -> None:
         """Stop every process that was started, the API first, the broker last."""
-        self._stopping.set()
+        with self._ending:
+            self._stopping.set()
         if self._watcher.is_alive():
             self._watcher.join()
         order = sorted(self._parts, key=lambda part: _ORDER.index(part.name.split("-")[0]))
@@ -118,11 +122,29 @@ class Instance:
         for number, environment in enumerate(_worker_environments(self._settings), start=1):
             self._launch(f"worker-{number}", "worker", **environment)
         if self._settings.retrain_cron:
-            self._launch("trainer", "trainer", CUDA_VISIBLE_DEVICES="-1")  # the GPUs are the line's
+            self._launch_trainer()
         self._await_readiness()
         details = {"url": self.url, "pid": os.getpid()}
         (home / _INSTANCE).write_text(json.dumps(details), encoding="utf-8")
         self._watcher.start()
+        if not self._settings.retrain_cron:
+            threading.Thread(target=self._await_a_run, name="awaiting", daemon=True).start()
+
+    def _launch_trainer(self) -> None:
+        self._launch("trainer", "trainer", CUDA_VISIBLE_DEVICES="-1")  # the GPUs are the line's
+
+    def _await_a_run(self) -> None:
+        """Start the trainer with the first run that somebody asks for: until then nobody pays for it."""
+        database = Database(self._settings.database_url)
+        while not self._stopping.wait(_RUN_SECONDS):
+            with contextlib.suppress(DBAPIError), database.read() as session:
+                if duties.any_unfinished(session):
+                    break
+        database.close()
+        with self._ending:
+            if not self._stopping.is_set():
+                self._say("a run waits; starting the trainer")
+                self._launch_trainer()
 
     def _take_lock(self) -> None:
         self._lock = (self._settings.home / "lock").open("w", encoding="utf-8")
