@@ -19,6 +19,7 @@ import api.folders
 import api.key_commands
 import api.labelling
 import api.model_commands
+import api.recall_command
 import api.retrieval
 import api.succession
 import api.verify_command
@@ -38,7 +39,6 @@ from doctor.command import doctor
 from settings import SettingInvalid, Settings
 from terminal import NOTICE, Exit, answer, fail, json_option, words
 from training import shipped
-from worker.commands import reclassify
 
 _DEMONSTRATION = 48
 
@@ -124,7 +124,7 @@ def beat(settings: Settings) -> None:
 @click.pass_obj
 @_serving
 def trainer(settings: Settings) -> None:
-    """Carry out retraining runs, with the lowest priority."""
+    """Carry out recalls and retraining runs, with the lowest priority."""
     from training import trainer as process  # noqa: PLC0415 - loads Celery, and then TensorFlow
 
     process.run(settings)
@@ -240,7 +240,7 @@ for command in (
     training.judging.judge,
     training.points.operating_point,
     training.shadowing.shadow,
-    reclassify,
+    api.recall_command.reclassify,
     api.verify_command.verify,
 ):
     main.add_command(command)

@@ -51,4 +51,4 @@ def _status(error: ClientError) -> Exit:
 
 def plain_data(answer: Any) -> Any:
     """A typed answer as JSON takes it, with the fields that this client does not know."""
-    return answer.model_dump(mode="json")
+    return answer.model_dump(mode="json", by_alias=True)

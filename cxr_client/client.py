@@ -15,6 +15,7 @@ from cxr_client.answers import Batch, History, Image, Kind, Limits, Ready, Resul
 from cxr_client.drafts import Draft, at
 from cxr_client.errors import StillOpen
 from cxr_client.keys import Keys
+from cxr_client.reclassifications import Reclassifications
 from cxr_client.records import AuditEnd, AuditEvent, Label, Labelled, Verification
 from cxr_client.succession import Models
 from cxr_client.transport import KEY, OnRetry, Transport, read_json, retry_after_seconds
@@ -41,6 +42,7 @@ class Client:
         self._transport = Transport(url, key, patience_seconds=patience_seconds, on_retry=on_retry)
         self.url = url
         self.models = Models(self._transport)
+        self.reclassifications = Reclassifications(self._transport)
         self.webhooks = Webhooks(self._transport)
         self.keys = Keys(self._transport)
 

@@ -3,6 +3,8 @@
 from datetime import datetime
 from typing import Any
 
+from pydantic import Field
+
 from cxr_client.answers import Answer
 
 
@@ -82,6 +84,35 @@ class RetrainingRun(Answer):
     asked_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+
+
+class Reclassification(Answer):
+    """A run in which another version sees every result of one anew.
+
+    `changes` are numbers of images by the label before and the label after; `missing` those that could not be seen
+    anew, by code. They are of this run, so far.
+    """
+
+    id: str
+    state: str
+    old_version: str = Field(alias="model")
+    new_version: str = Field(alias="with")
+    dry_run: bool
+    cancelling: bool
+    total: int | None
+    done: int
+    changes: dict[str, dict[str, int]]
+    missing: dict[str, int]
+    problem: str | None
+    actor: str
+    asked_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+    @property
+    def open(self) -> bool:
+        """Whether it has not ended."""
+        return self.state in {"queued", "running"}
 
 
 class Key(Answer):

@@ -1,7 +1,6 @@
 """Results of one model version seen anew by another: amendments beside the originals, which stay as they were."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,10 +10,8 @@ from sqlalchemy.orm import Session, aliased
 from db import audit, clock, queue, results, tables
 from db.audit import Entry
 from db.queue import Claimed, Finding
+from db.reclassification import ReclassificationRun
 from db.tables import Batch, Image, Label, Result
-
-Changes = Mapping[tuple[Label, Label], int]
-"""How many went from one label to another, or stayed."""
 
 _Other = aliased(Result)
 
@@ -27,6 +24,10 @@ class Outdated:
     label: Label
     image: Claimed
     purged_at: datetime | None
+
+
+Seen = tuple[Outdated, Finding]
+"""A result, and what another version found in its image."""
 
 
 def outdated(session: Session, old: str, new: str, *, after: str, limit: int) -> list[Outdated]:
@@ -45,9 +46,10 @@ def outdated(session: Session, old: str, new: str, *, after: str, limit: int) ->
     ]
 
 
-def count(session: Session, old: str, new: str) -> int:
-    """How many results of `old` are there to be amended."""
-    return session.scalars(select(func.count()).select_from(Result).where(_stands(old, new))).one()
+def count(session: Session, old: str, new: str, *, after: str) -> int:
+    """How many results of `old` are there to be amended behind this id."""
+    wanted = (_stands(old, new), Result.id > after)
+    return session.scalars(select(func.count()).select_from(Result).where(*wanted)).one()
 
 
 def _stands(old: str, new: str) -> ColumnElement[bool]:
@@ -60,39 +62,26 @@ def _as_claimed(image: Image, version: str, at: datetime) -> Claimed:
     return Claimed(image.id, image.batch_id, image.sha256, version, image.tenant, at, 1, 0)
 
 
-def store(
-    session: Session, old: str, new: str, seen: Sequence[tuple[Outdated, Finding]], *, actor: str, worker: str
-) -> Changes:
-    """Keep what was seen anew where the original still stands, and return what changed; nothing is kept twice.
+def store(session: Session, run: ReclassificationRun, seen: Sequence[Seen], *, worker: str) -> Sequence[Seen]:
+    """Keep what was seen anew where the original still stands, and return that; nothing is kept twice.
 
     The batches keep their state, and every original its row.
     """
     audit.hold_of(
         session, [before.image.batch_id for before, _ in seen]
-    )  # one after the other, so that of two commands the second sees what the first amended
+    )  # one after the other, so that of two trainers the second sees what the first amended
     mine = Result.id.in_([before.result_id for before, _ in seen])
-    standing = set(session.scalars(select(Result.id).where(mine, _stands(old, new))))
+    standing = set(session.scalars(select(Result.id).where(mine, _stands(run.old_version, run.new_version))))
     kept = [(before, finding) for before, finding in seen if before.result_id in standing]
     if not kept:
-        return {}
+        return []
     at = clock.read(session)
     rows = [queue.row_of(finding, worker, at) | {"amends": before.result_id} for before, finding in kept]
     tables.insert_rows(session, Result, rows)
-    audit.append(session, actor, [_entry(before, row) for (before, _), row in zip(kept, rows, strict=True)])
-    return Counter((before.label, finding.label) for before, finding in kept)
+    audit.append(session, worker, [_entry(run, before, row) for (before, _), row in zip(kept, rows, strict=True)])
+    return kept
 
 
-def _entry(before: Outdated, row: dict[str, object]) -> Entry:
-    detail = queue.told_of(row) | {"amends": before.result_id, "label_before": before.label}
+def _entry(run: ReclassificationRun, before: Outdated, row: dict[str, object]) -> Entry:
+    detail = queue.told_of(row) | {"amends": before.result_id, "label_before": before.label, "run": run.id}
     return Entry("result.amended", f"image:{before.image.id}", before.image.batch_id, detail)
-
-
-def changes(session: Session, old: str, new: str) -> Changes:
-    """What all amendments of `old` by `new` changed, whenever they were made."""
-    rows = session.execute(
-        select(Result.label, _Other.label, func.count())
-        .join(_Other, _Other.amends == Result.id)
-        .where(Result.model_version == old, _Other.model_version == new)
-        .group_by(Result.label, _Other.label)
-    )
-    return {(Label(before), Label(after)): number for before, after, number in rows}

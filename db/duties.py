@@ -5,10 +5,11 @@ from typing import Final
 from sqlalchemy.orm import Session
 
 from db import runs
+from db.reclassification import ReclassificationRun
 from db.retraining import RetrainingRun
 from db.runs import Run
 
-DUTIES: Final[tuple[type[Run], ...]] = (RetrainingRun,)
+DUTIES: Final[tuple[type[Run], ...]] = (ReclassificationRun, RetrainingRun)
 
 
 def claim(session: Session, *, lease_seconds: int, actor: str) -> Run | None:

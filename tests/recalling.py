@@ -1,27 +1,34 @@
-"""A batch that the shipped model classified, and a second version that sees the same numbers otherwise."""
+"""A batch that the shipped model classified, a second version that sees the same numbers otherwise, and a trainer."""
 
 import json
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import click.testing
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
+from sqlalchemy import select
 
 import cxr
-from db import batches, registry, tenancy
+from db import batches, reclassification, registry, runs, tenancy
 from db.batches import Item, Line
 from db.blobs import Blobs
 from db.database import Database
-from db.tables import Lane
+from db.reclassification import ReclassificationRun
+from db.tables import Lane, Result
 from settings import Settings
 from training import phantoms, shipped
+from training.retraining import Parts
+from training.trainer import Trainer
 from worker.decoders import Decoders
 from worker.line import Line as WorkersLine
 from worker.models import Models
+from worker.tickets import Tickets, celery_app
 
 COUNT = 5
 STRICT = "cnn-strict"
@@ -68,7 +75,30 @@ class Recalled:
     def purge(self, line: Line) -> None:
         self.blobs.path(line.sha256).unlink()
 
-    def run(self, *words: str) -> Result:
+    def recall(self, old: str = "", new: str = STRICT, *, dry: bool = False) -> ReclassificationRun:
+        """Ask for a run, let a trainer carry it out, and return it as it then stands."""
+        run_id = self.ask(old, new, dry=dry)
+        self.train()
+        return self.standing(run_id)
+
+    def ask(self, old: str = "", new: str = STRICT, *, dry: bool = False) -> str:
+        wanted = {"old_version": old or self.shipped, "new_version": new, "dry_run": dry}
+        with self.database.write() as session:
+            return reclassification.ask(session, **wanted, actor="test").id  # type: ignore[arg-type]
+
+    def train(self) -> None:
+        """Have a trainer carry out what waits, in this thread."""
+        with closing(Decoders(1, seconds=20, address_space=2 << 30)) as decoders:
+            parts = Parts(self.settings, self.database, self.blobs, decoders, stand_back=lambda: None)
+            Trainer(parts, Tickets(celery_app(self.settings), batch_size=1), threading.Event()).look()
+
+    def standing(self, run_id: str) -> ReclassificationRun:
+        with self.database.read() as session:
+            found = runs.find(session, ReclassificationRun, run_id)
+        assert found
+        return found
+
+    def run(self, *words: str) -> click.testing.Result:
         return CliRunner().invoke(cxr.main, words, env=self.settings.environment())
 
     def told(self, *words: str) -> dict[str, Any]:
@@ -98,3 +128,19 @@ def recalled(classified: Recalled, tmp_path: Path) -> Iterator[Recalled]:
 
 def _settings(home: Path) -> Settings:
     return Settings.from_environment({"CXR_HOME": str(home), "REDIS_URL": "memory://", "CXR_BATCH_SIZE": "8"})
+
+
+def rows(recalled: Recalled) -> dict[str, Result]:
+    with recalled.database.read() as session:
+        return {row.id: row for row in session.scalars(select(Result))}
+
+
+def flips(recalled: Recalled) -> dict[str, dict[str, int]]:
+    """What the amendments themselves say of the labels before and after."""
+    found = rows(recalled)
+    counted: dict[str, dict[str, int]] = {}
+    for row in found.values():
+        if row.amends:
+            to = counted.setdefault(found[row.amends].label, {})
+            to[row.label] = to.get(row.label, 0) + 1
+    return counted

@@ -24,7 +24,7 @@ from tests.uploading import Api, Radiograph, multipart
 
 OPEN = {"/livez", "/readyz"}
 # What is the same for everybody; what of it is each hospital's own, tests/test_monitoring.py looks at.
-OF_NO_HOSPITAL = ("/v1/limits", "/v1/models", "/v1/retraining-runs", "/metrics")
+OF_NO_HOSPITAL = ("/v1/limits", "/v1/models", "/v1/reclassifications", "/v1/retraining-runs", "/metrics")
 
 Call = tuple[str, str]
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 import cxr_client
 from api import schemas
+from api.reclassification import ReclassificationAnswer
 from cxr_client import Client, NotAllowed
 from cxr_client.version import VERSION
 from settings import Settings
@@ -51,6 +52,7 @@ def test_the_client_needs_no_field_that_the_api_does_not_answer() -> None:
         cxr_client.Result: schemas.ResultAnswer,
         cxr_client.Limits: schemas.Limits,
         cxr_client.Ready: schemas.Ready,
+        cxr_client.Reclassification: ReclassificationAnswer,
     }
     for kind, answered in pairs.items():
         needed = {name for name, field in kind.model_fields.items() if field.is_required()}

@@ -79,6 +79,7 @@ def test_a_hospitals_administrator_does_not_change_the_models_of_all(api: Api) -
     for path, body in (
         ("/v1/models/cnn-x/promote", approval),
         ("/v1/models/cnn-x/rollback", approval),
+        ("/v1/reclassifications", {"model": "a", "with": "b"}),
         ("/v1/retraining-runs", {}),
         ("/v1/retraining-runs/run_x/cancel", {}),
     ):
@@ -125,7 +126,6 @@ def test_the_audit_and_the_models_are_seen_from_another_machine(run: Run) -> Non
     "words",
     [
         ("audit", "head"),
-        ("reclassify", "--model", "a", "--with", "b"),
         ("judge", "a", "--data", "."),
         ("shadow",),
         ("operating-point",),

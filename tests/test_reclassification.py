@@ -1,30 +1,32 @@
 """Recall: amendments beside the originals, once each, whatever is killed; and every answer shows which one stands."""
 
 import csv
+import json
 from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import select, update
+from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.orm import Session
 
 from api.app import create_app
-from db import amendments, batches, proof
+from db import amendments, batches, proof, registry, runs
 from db.chains import AuditRow
+from db.clock import now
+from db.reclassification import ReclassificationRun
+from db.runs import LeaseLost
 from db.tables import BatchState, Result
 from tests.access import show_key
-from tests.recalling import COUNT, STRICT, Recalled, classified, recalled
+from tests.recalling import COUNT, STRICT, Recalled, classified, flips, recalled, rows
+from worker.decoders import Decoders
+from worker.judge import Judge
+from worker.models import Models
+from worker.reclassification import Reclassification
 
 __all__ = ["classified", "recalled"]
-
-
-def rows(recalled: Recalled) -> dict[str, Result]:
-    with recalled.database.read() as session:
-        return {row.id: row for row in session.scalars(select(Result))}
-
-
-def recall(recalled: Recalled, *more: str) -> dict[str, Any]:
-    return recalled.told("reclassify", "--model", recalled.shipped, "--with", STRICT, *more)
 
 
 @pytest.fixture
@@ -36,7 +38,8 @@ def get(recalled: Recalled) -> Iterator[Callable[[str], Any]]:
 
 def test_a_recall_adds_amendments_and_leaves_every_original_as_it_was(recalled: Recalled) -> None:
     before = rows(recalled)
-    told = recall(recalled)
+    run = recalled.recall()
+    assert (run.state, run.total, run.done, run.attempts) == ("succeeded", COUNT, COUNT, 1)
     after = rows(recalled)
     assert len(after) == 2 * COUNT
     for result_id, original in before.items():
@@ -47,27 +50,24 @@ def test_a_recall_adds_amendments_and_leaves_every_original_as_it_was(recalled: 
     assert {row.model_version for row in amending} == {STRICT}
     for row in amending:
         assert row.raw_probability == pytest.approx(before[str(row.amends)].raw_probability, abs=1e-5)
-    assert told["amended_now"] == told["amended_in_all"] == COUNT
 
 
 _NAMES = [column.name for column in Result.__table__.columns]
 
 
-def test_a_recall_says_how_many_labels_changed_and_which_way(recalled: Recalled) -> None:
-    positive = sum(line.label == "positive" for line in recalled.lines())
-    assert positive
-    told = recall(recalled)
-    assert (told["labels_changed"], told["changes"]) == (positive, {"positive to negative": positive})
-    words = recalled.run("reclassify", "--model", recalled.shipped, "--with", STRICT).stdout
-    assert f"0 results amended now, {COUNT} in all" in words, "again, it does nothing, and still says what changed"
-    assert f"  positive to negative: {positive}" in words
+def test_a_run_says_how_many_labels_changed_and_which_way(recalled: Recalled) -> None:
+    run = recalled.recall()
+    assert run.changes == flips(recalled)
+    assert run.changes["positive"].keys() == {"negative"}
+    again = recalled.recall()
+    assert (again.state, again.done, again.changes) == ("succeeded", 0, {}), "what was amended is not amended again"
 
 
 def test_a_dry_run_counts_the_same_and_keeps_nothing(recalled: Recalled) -> None:
-    dry = recall(recalled, "--dry-run")
-    assert len(rows(recalled)) == COUNT
-    assert (dry["amended_now"], dry["amended_in_all"]) == (0, COUNT)
-    assert recall(recalled)["changes"] == dry["changes"]
+    dry = recalled.recall(dry=True)
+    assert (dry.state, dry.dry_run, len(rows(recalled))) == ("succeeded", True, COUNT)
+    assert audited(recalled, "result.amended") == []
+    assert recalled.recall().changes == dry.changes
 
 
 def test_a_recall_never_touches_the_batch(recalled: Recalled) -> None:
@@ -78,79 +78,134 @@ def test_a_recall_never_touches_the_batch(recalled: Recalled) -> None:
     before = standing()
     assert before
     assert before.state == BatchState.COMPLETED
-    recall(recalled)
+    recalled.recall()
     assert standing() == before
 
 
-class _Killed(Exception):
+def audited(recalled: Recalled, action: str) -> list[dict[str, Any]]:
+    with recalled.database.read() as session:
+        wanted = select(AuditRow.detail).where(AuditRow.action == action).order_by(AuditRow.seq)
+        return [json.loads(detail) for detail in session.scalars(wanted)]
+
+
+def test_the_audit_tells_of_the_run_and_of_every_amendment(recalled: Recalled) -> None:
+    run = recalled.recall()
+    (asked,) = audited(recalled, "reclassification.asked")
+    assert asked == {"old_version": recalled.shipped, "new_version": STRICT, "dry_run": False}
+    assert audited(recalled, "reclassification.started") == [{"attempt": 1, "after_images": 0}]
+    assert audited(recalled, "reclassification.succeeded") == [{"done": COUNT, "changes": run.changes, "missing": {}}]
+    amended = audited(recalled, "result.amended")
+    assert ([one["run"] for one in amended], {one["amends"] for one in amended}) == (
+        [run.id] * COUNT,
+        {row.amends for row in rows(recalled).values() if row.amends},
+    )
+
+
+class _Killed(BaseException):
     pass
 
 
-def test_a_recall_that_was_killed_goes_on_where_it_was(recalled: Recalled, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CXR_BATCH_SIZE", "2")
-    recalled.settings = type(recalled.settings).from_environment(
-        recalled.settings.environment() | {"CXR_BATCH_SIZE": "2"}
-    )
+@pytest.mark.parametrize("end", [_Killed(), OperationalError("COMMIT", {}, Exception("the database went away"))])
+def test_a_run_that_was_cut_short_goes_on_where_it_was(
+    recalled: Recalled, monkeypatch: pytest.MonkeyPatch, end: BaseException
+) -> None:
+    recalled.settings = replace(recalled.settings, batch_size=2)
+    run_id = recalled.ask()
     store, calls = amendments.store, []
 
-    def dies_in_the_second(*given: Any, **more: Any) -> amendments.Changes:
+    def dies_in_the_second(*given: Any, **more: Any) -> Any:
         calls.append(1)
-        changes = store(*given, **more)
+        kept = store(*given, **more)
         if len(calls) == 2:
-            raise _Killed  # inside the transaction, with everything written
-        return changes
+            raise end  # inside the transaction, with everything written
+        return kept
 
     with monkeypatch.context() as dying:
         dying.setattr(amendments, "store", dies_in_the_second)
-        answer = recalled.run("reclassify", "--model", recalled.shipped, "--with", STRICT)
-        assert isinstance(answer.exception, _Killed)
-    assert len(rows(recalled)) == COUNT + 2
-    told = recall(recalled)
-    assert (told["amended_now"], told["amended_in_all"]) == (COUNT - 2, COUNT)
+        with suppress(_Killed):
+            recalled.train()
+    left = recalled.standing(run_id)
+    assert (left.state, left.done, len(rows(recalled))) == ("running", 2, COUNT + 2)
+    with recalled.database.write() as session:
+        session.execute(update(ReclassificationRun).values(lease_until=now(-1)))
+    recalled.train()
+    run = recalled.standing(run_id)
+    assert (run.state, run.attempts, run.total, run.done) == ("succeeded", 2, COUNT, COUNT)
+    assert run.changes == flips(recalled)
     assert len(rows(recalled)) == 2 * COUNT
+    assert len(audited(recalled, "result.amended")) == COUNT
     with recalled.database.read() as session:
         assert proof.verify(session).problem is None
-        rows_told = select(func.count()).select_from(AuditRow).where(AuditRow.action == "result.amended")
-        assert session.scalars(rows_told).one() == COUNT
 
 
-def test_what_two_recalls_saw_at_once_is_kept_once(recalled: Recalled) -> None:
-    """Both have computed all of it before either stores it."""
-    seen: list[Any] = []
-    store = amendments.store
+def test_a_trainer_that_lost_its_run_keeps_nothing(recalled: Recalled) -> None:
+    """Another one has taken it over while this one computed."""
+    recalled.ask()
+    first, second = (claimed(recalled, lease_seconds=seconds) for seconds in (-1, 60))
 
-    def later(*given: Any, **more: Any) -> amendments.Changes:
-        seen.append((given[1:], more))
-        return {}
+    def note(session: Session, **progress: Any) -> None:
+        held = second if "total" in progress else first  # it loses it behind its first word
+        runs.hold_on(session, held, lease_seconds=60, **progress)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(amendments, "store", later)
-        for _ in range(2):
-            recall(recalled)
-    (first, second) = seen
-    for expected, (given, more) in ((COUNT, first), (0, second)):
-        with recalled.database.write() as session:
-            assert sum(store(session, *given, **more).values()) == expected
-    assert len(rows(recalled)) == 2 * COUNT
+    with working(recalled) as work, pytest.raises(LeaseLost):
+        work.go_on(first, note, lambda: None, worker="t1")
+    assert len(rows(recalled)) == COUNT
+    assert (recalled.standing(first.id).done, audited(recalled, "result.amended")) == (0, [])
+
+
+def claimed(recalled: Recalled, *, lease_seconds: int) -> ReclassificationRun:
+    with recalled.database.write() as session:
+        run = runs.claim(session, ReclassificationRun, lease_seconds=lease_seconds, actor="t")
+    assert run
+    return run
+
+
+@contextmanager
+def working(recalled: Recalled) -> Iterator[Reclassification]:
+    models = Models(recalled.database, recalled.blobs, batch_size=8)
+    judge = Judge(models, batch_size=8, longest_seconds=60)
+    with closing(Decoders(1, seconds=20, address_space=2 << 30)) as decoders:
+        yield Reclassification(recalled.database, recalled.blobs, decoders, models, judge, 8)
+
+
+def test_a_run_that_is_cancelled_keeps_what_it_amended_so_far(
+    recalled: Recalled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recalled.settings = replace(recalled.settings, batch_size=2)
+    run_id = recalled.ask()
+    outdated, calls = amendments.outdated, []
+
+    def cancelled_at_the_second(*given: Any, **more: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            with recalled.database.write() as session:
+                runs.cancel(session, ReclassificationRun, run_id, actor="test")
+        return outdated(*given, **more)
+
+    monkeypatch.setattr(amendments, "outdated", cancelled_at_the_second)
+    recalled.train()
+    run = recalled.standing(run_id)
+    assert (run.state, run.done, len(rows(recalled))) == ("cancelled", 4, COUNT + 4)
+    assert run.changes == flips(recalled)
 
 
 def test_an_image_that_was_purged_is_named_and_the_others_are_amended(recalled: Recalled) -> None:
     recalled.purge(recalled.lines()[0])
-    answer = recalled.run("reclassify", "--model", recalled.shipped, "--with", STRICT)
-    assert answer.exit_code == 1
-    assert f"{COUNT - 1} results amended now" in answer.stdout
-    assert "not seen anew, image_lost: 1" in answer.stdout
+    run = recalled.recall()
+    assert (run.state, run.done, run.missing) == ("succeeded", COUNT, {"image_lost": 1})
+    assert len(rows(recalled)) == 2 * COUNT - 1
 
 
-def test_versions_that_nobody_knows_are_refused(recalled: Recalled) -> None:
-    for old, new in (("nothing", STRICT), (recalled.shipped, "nothing"), (STRICT, STRICT)):
-        answer = recalled.run("reclassify", "--model", old, "--with", new)
-        assert answer.exit_code == 1, answer.output
+def test_a_model_whose_weights_are_gone_ends_the_run_and_says_so(recalled: Recalled) -> None:
+    with recalled.database.read() as session:
+        recalled.blobs.path(registry.find(session, STRICT).weights_sha256).unlink()
+    run = recalled.recall()
+    assert (run.state, run.problem) == ("failed", f"the weights of {STRICT} are missing or damaged")
     assert len(rows(recalled)) == COUNT
 
 
 def test_a_result_is_amended_once_at_most(recalled: Recalled) -> None:
-    recall(recalled)
+    recalled.recall()
     amended = next(row for row in rows(recalled).values() if row.amends)
     with pytest.raises(IntegrityError), recalled.database.write() as session:
         values = {name: getattr(amended, name) for name in _NAMES} | {
@@ -162,9 +217,9 @@ def test_a_result_is_amended_once_at_most(recalled: Recalled) -> None:
 
 def test_a_recall_can_be_recalled(recalled: Recalled) -> None:
     """A third version amends the second; the originals of the first are not asked for again."""
-    recall(recalled)
-    assert recalled.told("reclassify", "--model", STRICT, "--with", recalled.shipped)["amended_in_all"] == 0
-    assert recall(recalled)["amended_now"] == 0
+    recalled.recall()
+    assert recalled.recall(STRICT, recalled.shipped).done == 0
+    assert recalled.recall().done == 0
 
 
 # What the answers show
@@ -173,7 +228,7 @@ def test_a_recall_can_be_recalled(recalled: Recalled) -> None:
 def test_one_result_says_what_it_amends_or_what_amended_it(recalled: Recalled, get: Any) -> None:
     first = recalled.lines()[0]
     assert get(f"/v1/results/{first.result_id}").json["amended_by"] is None
-    recall(recalled)
+    recalled.recall()
     original = get(f"/v1/results/{first.result_id}").json
     amended = get(f"/v1/results/{original['amended_by']}").json
     assert (original["model_version"], original["label"]) == (recalled.shipped, first.label)
@@ -188,7 +243,7 @@ def test_one_result_says_what_it_amends_or_what_amended_it(recalled: Recalled, g
 def test_a_batch_shows_what_stands_and_what_was_said_first(recalled: Recalled, get: Any) -> None:
     before = {line.custom_id: line for line in recalled.lines()}
     assert all(one["original"] is None for one in get(f"/v1/batches/{recalled.batch_id}/results").json["data"])
-    recall(recalled)
+    recalled.recall()
     told = get(f"/v1/batches/{recalled.batch_id}/results").json["data"]
     assert len(told) == COUNT
     for one in told:

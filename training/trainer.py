@@ -1,4 +1,4 @@
-"""The trainer: a process of its own, of the lowest priority, that carries out one run at a time."""
+"""The trainer: a process of its own, of the lowest priority, that carries out one run at a time: recalls, then retraining."""
 
 import contextlib
 import logging
@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from db import duties, queue, runs, slots
 from db.blobs import Blobs
 from db.database import Database
+from db.reclassification import ReclassificationRun
 from db.retraining import RetrainingRun
 from db.runs import LeaseLost, Run, RunState, RunUnfinished
 from settings import Settings
@@ -104,8 +105,29 @@ class Trainer:
             return duties.claim(session, lease_seconds=self._lease_seconds, actor=self._name)
 
     def _carry_out(self, run: Run, held: Lease) -> None:
-        if isinstance(run, RetrainingRun):
+        if isinstance(run, ReclassificationRun):
+            with self._ended_where_it_fails(run, held):
+                told = self._reclassified(run, held)
+            self._end(run, RunState.SUCCEEDED, **told)
+            log.info("%s has seen %d results anew", run.id, told["done"])
+        elif isinstance(run, RetrainingRun):
             self._retrain(run, held)
+
+    def _reclassified(self, run: ReclassificationRun, held: Lease) -> dict[str, Any]:
+        from worker.judge import Judge  # noqa: PLC0415
+        from worker.models import Models  # noqa: PLC0415
+        from worker.reclassification import Reclassification  # noqa: PLC0415
+
+        own, together = self._parts, self._parts.settings.batch_size
+        models = Models(own.database, own.blobs, batch_size=together)
+        judge = Judge(models, batch_size=together, longest_seconds=self._lease_seconds)
+
+        def rest() -> None:
+            held.check()
+            own.stand_back()
+
+        work = Reclassification(own.database, own.blobs, own.decoders, models, judge, together)
+        return work.go_on(run, held.note_with, rest, worker=self._name)
 
     def _retrain(self, run: RetrainingRun, held: Lease) -> None:
         from training.retraining import carry_out, look_on, promote_by_itself  # noqa: PLC0415

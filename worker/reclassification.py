@@ -2,32 +2,27 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
 from db import amendments
-from db.amendments import Outdated
+from db.amendments import Outdated, Seen
 from db.blobs import Blobs
 from db.database import Database
-from db.queue import Finding
-from db.tables import Label
+from db.reclassification import ReclassificationRun
 from worker.decoders import Decoded, Decoders
 from worker.examination import examine
 from worker.judge import Judge
 from worker.models import Models
 from worker.rejection import ImageRejected
 
-
-@dataclass
-class Report:
-    """What a run came to; `changes` counts (label before, label after), `missing` the images that could not be seen anew."""
-
-    changes: Counter[tuple[Label, Label]] = field(default_factory=Counter)
-    missing: Counter[str] = field(default_factory=Counter)
+Note = Callable[..., None]
+"""Says in a transaction how far the run is, and raises where another trainer holds it."""
 
 
 @dataclass(frozen=True)
 class Reclassification:
-    """Goes through the results of `old` and amends each by `new`; killed and begun again, it goes on where it was."""
+    """Goes through the results of a run's old version and amends each by the new one."""
 
     database: Database
     blobs: Blobs
@@ -36,46 +31,63 @@ class Reclassification:
     judge: Judge
     together: int
 
-    def run(
-        self, old: str, new: str, *, actor: str, worker: str, dry: bool, on_progress: Callable[[int], object]
-    ) -> Report:
-        """Amend all, or only count what would change. Raises ModelUnusable before anything is amended."""
-        self.models.get(new)
-        report, after = Report(), ""
-        while some := self._next(old, new, after):
-            after = some[-1].result_id
-            seen = self._seen(new, some, report)
-            if seen and dry:
-                report.changes.update((before.label, finding.label) for before, finding in seen)
-            elif seen:
-                with self.database.write() as session:
-                    report.changes.update(amendments.store(session, old, new, seen, actor=actor, worker=worker))
-            on_progress(len(some))
-        return report
+    def go_on(self, run: ReclassificationRun, note: Note, rest: Callable[[], object], *, worker: str) -> dict[str, Any]:
+        """Go on behind the last result that was seen, to the end, and return what the run came to.
 
-    def _next(self, old: str, new: str, after: str) -> list[Outdated]:
+        Calls `rest` after each transaction. Raises ModelUnusable, and whatever `note` and `rest` raise.
+        """
+        self.models.get(run.new_version)
+        after, done = run.after_result, run.done
+        changes, missing = _flips(run), Counter(run.missing)
         with self.database.read() as session:
-            return amendments.outdated(session, old, new, after=after, limit=self.together)
+            left = amendments.count(session, run.old_version, run.new_version, after=after)
+        with self.database.write() as session:
+            note(session, total=done + left)
+        while some := self._next(run, after):
+            seen, without = self._seen(run.new_version, some)
+            after, done, missing = some[-1].result_id, done + len(some), missing + without
+            with self.database.write() as session:
+                kept = seen if run.dry_run else amendments.store(session, run, seen, worker=worker)
+                changes.update((before.label, finding.label) for before, finding in kept)
+                note(session, after_result=after, done=done, changes=_nested(changes), missing=dict(missing))
+            rest()
+        return {"done": done, "changes": _nested(changes), "missing": dict(missing)}
 
-    def _seen(self, new: str, some: Sequence[Outdated], report: Report) -> list[tuple[Outdated, Finding]]:
-        """What the new version says of those images that are still there."""
-        here = [one for one in some if self._is_here(one, report)]
+    def _next(self, run: ReclassificationRun, after: str) -> list[Outdated]:
+        with self.database.read() as session:
+            return amendments.outdated(session, run.old_version, run.new_version, after=after, limit=self.together)
+
+    def _seen(self, new: str, some: Sequence[Outdated]) -> tuple[list[Seen], Counter[str]]:
+        """What the new version says of those images that are still there, and the codes of those that it cannot see."""
+        missing, here = Counter[str](), []
+        for one in some:
+            if self.blobs.path(one.image.sha256).exists():
+                here.append(one)
+            else:
+                missing["purged" if one.purged_at else "image_lost"] += 1
         answers = self.decoders.decode([self.blobs.path(one.image.sha256) for one in here]) if here else []
         readable: list[tuple[Outdated, Decoded]] = []
         for one, answer in zip(here, answers, strict=True):
             if isinstance(answer, ImageRejected):
-                report.missing[answer.code] += 1
+                missing[answer.code] += 1
             else:
                 readable.append((one, answer))
         if not readable:
-            return []
+            return [], missing
         findings, failures = examine(self.models, self.judge, new, [(one.image, told) for one, told in readable])
-        report.missing.update(failure.code for failure in failures)
+        missing.update(failure.code for failure in failures)
         originals = {one.image.id: one for one, _ in readable}
-        return [(originals[finding.image.id], finding) for finding in findings]
+        return [(originals[finding.image.id], finding) for finding in findings], missing
 
-    def _is_here(self, one: Outdated, report: Report) -> bool:
-        if self.blobs.path(one.image.sha256).exists():
-            return True
-        report.missing["purged" if one.purged_at else "image_lost"] += 1
-        return False
+
+def _flips(run: ReclassificationRun) -> Counter[tuple[str, str]]:
+    """The changes so far by (label before, label after)."""
+    return Counter({(before, after): number for before, to in run.changes.items() for after, number in to.items()})
+
+
+def _nested(flips: Counter[tuple[str, str]]) -> dict[str, dict[str, int]]:
+    """The same as the run keeps it."""
+    nested: dict[str, dict[str, int]] = {}
+    for (before, after), number in sorted(flips.items()):
+        nested.setdefault(before, {})[after] = number
+    return nested

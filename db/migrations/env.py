@@ -11,6 +11,7 @@ from db import (  # noqa: F401 - their tables
     labels,
     operating_points,
     promotions,
+    reclassification,
     registry,
     retention,
     retraining,
