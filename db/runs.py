@@ -93,7 +93,7 @@ def ask(session: Session, kind: type[OneRun], *, actor: str, **wanted: Any) -> O
     )
     session.add(run)
     session.flush()
-    _tell(session, run, "asked", actor, wanted)
+    _befell(session, run, "asked", actor, wanted)
     return run
 
 
@@ -121,7 +121,7 @@ def cancel(session: Session, kind: type[Run], run_id: str, *, actor: str) -> Non
     run = session.get_one(kind, run_id, populate_existing=True)
     if run.state not in UNFINISHED:
         raise RunFinished(run_id)
-    _tell(session, run, "cancel_asked", actor, {})
+    _befell(session, run, "cancel_asked", actor, {})
     if run.state == RunState.QUEUED:
         _end(session, run, RunState.CANCELLED, kind.state == RunState.QUEUED, actor=actor)
     else:
@@ -147,7 +147,7 @@ def claim(session: Session, kind: type[OneRun], *, lease_seconds: int, actor: st
     if claimed is None:
         return None
     run = session.get_one(kind, claimed, populate_existing=True)
-    _tell(session, run, "started", actor, {"attempt": run.attempts} | run.reached())
+    _befell(session, run, "started", actor, {"attempt": run.attempts} | run.reached())
     return run
 
 
@@ -191,7 +191,7 @@ def _end(session: Session, run: Run, state: RunState, where: Any, *, actor: str,
     )
     if ended is None:
         raise LeaseLost(run.id)
-    _tell(session, run, state, actor, {name: value for name, value in told.items() if value is not None})
+    _befell(session, run, state, actor, {name: value for name, value in told.items() if value is not None})
 
 
 def _ours(run: Run) -> Any:
@@ -199,5 +199,5 @@ def _ours(run: Run) -> Any:
     return and_(kind.id == run.id, kind.lease_token == run.lease_token)
 
 
-def _tell(session: Session, run: Run, what: str, actor: str, detail: dict[str, Any]) -> None:
+def _befell(session: Session, run: Run, what: str, actor: str, detail: dict[str, Any]) -> None:
     audit.append(session, actor, [audit.Entry(f"{run.named}.{what}", run.id, None, detail)])

@@ -179,11 +179,13 @@ def _actions() -> Iterator[str]:
             action = call.args[0]
             if isinstance(action, ast.JoinedStr):
                 action = action.values[0]
-            if isinstance(action, ast.FormattedValue):  # the kind of a run
+            if isinstance(action, ast.FormattedValue):  # the kind of a run; of what befalls it, see below
                 yield from (f"{kind.named}." for kind in DUTIES)
                 continue
             named = getattr(action, "attr", getattr(action, "id", ""))
             yield str(action.value if isinstance(action, ast.Constant) else constants[named])
+        if name == "_befell" and isinstance(call.args[2], ast.Constant):
+            yield from (f"{kind.named}.{call.args[2].value}" for kind in DUTIES)
 
 
 def test_every_code_of_an_image_is_documented_in_its_own_words() -> None:
