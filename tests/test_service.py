@@ -17,7 +17,9 @@ from PIL import Image
 from sqlalchemy import select
 
 import cxr
+from db import keys
 from db.chains import AuditRow
+from db.database import Database
 from db.heartbeats import Worker
 from db.tables import ImageState, Outcome, Result
 from settings import Settings
@@ -145,21 +147,52 @@ def test_a_second_instance_of_the_same_home_is_refused(service: Service) -> None
 
 
 def test_sigterm_ends_every_process(tmp_path: Path) -> None:
-    place = {"CXR_HOME": str(tmp_path), "CXR_PORT": str(free_port())}
-    started = subprocess.Popen(
+    with _up(tmp_path) as started:
+        assert started.stdout
+        assert started.stdout.readline().startswith("ready: http://127.0.0.1:")
+        ours = psutil.Process(started.pid).children(recursive=True)
+        assert len(ours) >= 6  # Valkey, gunicorn and its worker, beat, the worker and its decoders
+        _stop(started)
+    until(lambda: not any(process.is_running() for process in ours), "no process is left", seconds=10)
+
+
+def test_the_first_start_alone_shows_the_key_that_its_owner_alone_can_read(tmp_path: Path) -> None:
+    first, second = _what_up_says(tmp_path), _what_up_says(tmp_path)
+    kept = tmp_path / "key"
+    key = kept.read_text().strip()
+    assert [line.split()[-1] for line in first if line.startswith("admin key")] == [key]
+    assert not any(key in line for line in second)
+    assert kept.stat().st_mode & 0o777 == 0o600
+    with Database(f"sqlite:///{tmp_path / 'cxr.db'}").write() as session:
+        assert keys.caller(session, key).scopes == frozenset(keys.Scope)
+
+
+def _up(home: Path) -> subprocess.Popen[str]:
+    place = {"CXR_HOME": str(home), "CXR_PORT": str(free_port())}
+    return subprocess.Popen(
         [Path(sys.executable).with_name("cxr"), "up"],
         env=os.environ | place,
         stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
     )
-    assert started.stdout
-    assert started.stdout.readline().startswith("ready: http://127.0.0.1:")
-    ours = psutil.Process(started.pid).children(recursive=True)
-    assert len(ours) >= 6  # Valkey, gunicorn and its worker, beat, the worker and its decoders
+
+
+def _stop(started: subprocess.Popen[str]) -> None:
     started.send_signal(signal.SIGTERM)
     assert started.wait(60) == 0
-    started.stdout.close()
-    until(lambda: not any(process.is_running() for process in ours), "no process is left", seconds=10)
+
+
+def _what_up_says(home: Path) -> list[str]:
+    """Start it, stop it once it serves, and return the lines that it wrote for people."""
+    lines = []
+    with _up(home) as started:
+        assert started.stderr
+        for line in started.stderr:
+            lines.append(line)
+            if "Ctrl-C stops" in line:
+                _stop(started)
+    return lines
 
 
 def test_a_stopped_worker_takes_its_leave(tmp_path: Path) -> None:
