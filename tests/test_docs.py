@@ -185,7 +185,7 @@ def _actions() -> Iterator[str]:
             named = getattr(action, "attr", getattr(action, "id", ""))
             yield str(action.value if isinstance(action, ast.Constant) else constants[named])
         if name == "_befell" and isinstance(call.args[2], ast.Constant):
-            yield from (f"{kind.named}.{call.args[2].value}" for kind in DUTIES)
+            yield from (f"{kind.named}.{call.args[2].value!s}" for kind in DUTIES)
 
 
 def test_every_code_of_an_image_is_documented_in_its_own_words() -> None:
