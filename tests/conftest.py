@@ -1,7 +1,9 @@
 """What the tests stand on: both databases, real processes, images made by code."""
 
 import io
+import signal
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +25,28 @@ from training import phantoms
 if TYPE_CHECKING:
     from training.data import Radiographs
     from training.runs import Run
+
+
+def pytest_configure() -> None:
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a script's `&` has it ignored, and who is started inherits that
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--postgresql", action="store_true", help="what else is tested on SQLite alone, on PostgreSQL")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("postgresql"):
+        kept = [item for item in items if isinstance(item, pytest.Function) and _knows_one_kind(set(item.fixturenames))]
+        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+        items[:] = kept
+
+
+def _knows_one_kind(fixtures: set[str]) -> bool:
+    """Whether its database is the one of `settings` or `service`, and not of each kind in turn."""
+    return bool(fixtures & {"settings", "service"}) and not fixtures & {"database_url", "migrated_url"}
 
 
 @pytest.fixture(scope="session")
@@ -90,19 +114,34 @@ def radiograph() -> Callable[[int], bytes]:
 
 
 @pytest.fixture(scope="session")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """Everything that `cxr up` starts, shared by the tests that only use it."""
     home = tmp_path_factory.mktemp("home")
     allowed = {"CXR_WEBHOOK_NETWORKS": "127.0.0.0/8"}
-    settings = Settings.from_environment({"CXR_HOME": str(home), "CXR_PORT": str(free_port())} | allowed)
-    cxr.bring_up_to_date(settings)
-    with Service.started(settings) as running:
-        yield running
+    given = Settings.from_environment({"CXR_HOME": str(home), "CXR_PORT": str(free_port())} | allowed)
+    with _on_its_database(given, request) as settings:
+        cxr.bring_up_to_date(settings)
+        with Service.started(settings) as running:
+            yield running
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return Settings.from_environment({"CXR_HOME": str(tmp_path), "REDIS_URL": "memory://"})  # tickets nobody takes
+def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Settings]:
+    given = Settings.from_environment({"CXR_HOME": str(tmp_path), "REDIS_URL": "memory://"})  # tickets nobody takes
+    with _on_its_database(given, request) as settings:
+        yield settings
+
+
+@contextmanager
+def _on_its_database(given: Settings, request: pytest.FixtureRequest) -> Iterator[Settings]:
+    """SQLite, which is made at its first use, or with --postgresql a migrated database there."""
+    if not request.config.getoption("postgresql"):
+        yield given
+        return
+    server: postgres.Postgres = request.getfixturevalue("postgresql")
+    url = migrated.postgresql(server)
+    yield replace(given, database_url=url)
+    server.drop(url)
 
 
 @pytest.fixture
