@@ -39,14 +39,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("postgresql"):
-        kept = [item for item in items if isinstance(item, pytest.Function) and _knows_one_kind(set(item.fixturenames))]
+        kept = [item for item in items if isinstance(item, pytest.Function) and _has_another(item)]
         config.hook.pytest_deselected(items=[item for item in items if item not in kept])
         items[:] = kept
 
 
-def _knows_one_kind(fixtures: set[str]) -> bool:
-    """Whether its database is the one of `settings` or `service`, and not of each kind in turn."""
-    return bool(fixtures & {"settings", "service"}) and not fixtures & {"database_url", "migrated_url"}
+def _has_another(item: pytest.Function) -> bool:
+    """Whether its database is the one of `settings` or `service`, which may be PostgreSQL, and not of each kind in turn."""
+    fixtures = set(item.fixturenames)
+    both = fixtures & {"database_url", "migrated_url"}
+    return bool(fixtures & {"settings", "service"}) and not both and item.get_closest_marker("sqlite") is None
 
 
 @pytest.fixture(scope="session")

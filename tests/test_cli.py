@@ -90,11 +90,13 @@ def test_an_unreadable_image_is_named_with_its_code(folder: Path, tmp_path: Path
     assert "unsupported_type" in answer.stderr
 
 
+@pytest.mark.sqlite
 def test_the_audit_is_verified(run: Run) -> None:
     answer = run("audit", "verify")
     assert (answer.returncode, "the audit holds" in answer.stdout) == (0, True)
 
 
+@pytest.mark.sqlite
 def test_the_champion_is_listed(run: Run) -> None:
     assert "champion" in run("models").stdout
 

@@ -61,6 +61,7 @@ def test_every_command_that_answers_has_json(command: str) -> None:
     assert "--json" in names, f"{command}: put @terminal.json_option on it and answer through terminal.answer"
 
 
+@pytest.mark.sqlite
 def test_json_is_one_object_with_the_answer_in_full(run: Run, batch: str) -> None:
     assert spoken(run("status", batch, "--json"))["counts"]["classified"] == 3
     assert batch in {one["id"] for one in spoken(run("status", "--json"))}
@@ -96,6 +97,7 @@ def test_json_of_a_failure_is_the_problem(run: Run, tmp_path: Path) -> None:
     assert spoken(cxr("status", "--json", home=tmp_path))["code"] == "not_running"
 
 
+@pytest.mark.sqlite
 def test_a_search_is_csv_that_no_spreadsheet_runs(run: Run, service: Service, batch: str) -> None:
     (model,) = spoken(run("models", "--json"))
     assert batch in run("results", "--model", model["version"]).stdout
@@ -224,6 +226,7 @@ def _until_closed(terminal: int) -> Iterator[bytes]:
         return
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("columns", [80, 120])
 @pytest.mark.parametrize(
     "words", [("status",), ("images", "BATCH"), ("limits",), ("models",)], ids=lambda words: words[0]

@@ -46,6 +46,7 @@ def installed(settings: Settings) -> Settings:
 # All of it
 
 
+@pytest.mark.sqlite
 def test_a_running_instance_is_well(service: Service) -> None:
     answer = test_cli.cxr("doctor", "--json", home=service.settings.home)
     told = json.loads(answer.stdout)["data"]

@@ -146,6 +146,7 @@ def home(settings: Settings) -> Settings:
     return settings
 
 
+@pytest.mark.sqlite
 def test_an_auditor_verifies_with_a_head_and_a_key_of_their_own(home: Settings, tmp_path: Path) -> None:
     """The directory is gone; what was printed and kept elsewhere is enough."""
     printed = run(home, "head").stdout
@@ -165,6 +166,7 @@ def test_an_auditor_verifies_with_a_head_and_a_key_of_their_own(home: Settings, 
     assert run(home, "verify", "--head", theirs, "--key", "00" * 32).exit_code == 1
 
 
+@pytest.mark.sqlite
 def test_verify_compares_with_the_heads_that_were_kept(home: Settings) -> None:
     assert "none of them signed yet" in run(home, "verify").stdout
     assert run(home, "head").exit_code == 0

@@ -38,6 +38,7 @@ def with_key(api: Api, key: str) -> Any:
     return client
 
 
+@pytest.mark.sqlite
 def test_a_key_is_printed_once_opens_what_it_may_and_is_revoked(api: Api, run: Run) -> None:
     made = run("key", "create", "pacs", "--scope", "submit", "--scope", "read", "--days", "7")
     assert made.exit_code == 0, made.output
@@ -55,6 +56,7 @@ def test_a_key_is_printed_once_opens_what_it_may_and_is_revoked(api: Api, run: R
     assert (row["state"], row["scopes"], row["tenant"]) == ("revoked", "read submit", "default")
 
 
+@pytest.mark.sqlite
 def test_a_second_hospital_gets_its_own_key(api: Api, run: Run, radiograph: Radiograph) -> None:
     assert api.submit({"a.png": radiograph(1)}).status_code == 202
     refused = run("key", "create", "theirs", "--scope", "read", "--tenant", "st-mary")
@@ -66,6 +68,7 @@ def test_a_second_hospital_gets_its_own_key(api: Api, run: Run, radiograph: Radi
     assert run("tenant", "create", "St. Mary").exit_code == 1
 
 
+@pytest.mark.sqlite
 def test_what_is_not_there_is_said(run: Run) -> None:
     assert "no key 0123" in run("key", "revoke", "0123").stderr
     assert run("key", "create", "x", "--scope", "everything").exit_code == 2
@@ -73,6 +76,7 @@ def test_what_is_not_there_is_said(run: Run) -> None:
     assert "nothing runs" in run("sign-in").stderr
 
 
+@pytest.mark.sqlite
 def test_a_kept_key_is_its_owners_alone_and_goes_to_no_other_server(run: Run, settings: Settings) -> None:
     made = run("key", "create", "operator", "--scope", "read", "--keep").stdout.strip()
     assert stat.S_IMODE((settings.home / "key").stat().st_mode) == 0o600

@@ -125,6 +125,7 @@ def test_a_look_that_cannot_be_written_down_shows_nothing(batch: str, result: st
     assert full.client.get(f"/v1/batches/{batch}").status_code == 200, "polling needs no row"
 
 
+@pytest.mark.sqlite
 def test_a_search_for_the_looks_at_one_result_uses_the_index(classified: Api) -> None:
     with classified.parts.database.read() as session:
         plan = session.execute(

@@ -122,6 +122,7 @@ def exported(api: Api, *words: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in answer.stdout.splitlines()]
 
 
+@pytest.mark.sqlite
 def test_an_export_is_the_whole_chain_and_leaves_a_row_of_its_own(classified: Api) -> None:
     rows = exported(classified)
     chains = {row["tenant"]: [one for one in rows if one["tenant"] == row["tenant"]] for row in rows}
@@ -145,6 +146,7 @@ def test_an_export_takes_the_same_filters(classified: Api) -> None:
     assert len(exported(classified, "--to", tomorrow, "--actor", "w1")) == 3
 
 
+@pytest.mark.sqlite
 def test_every_row_is_a_valid_fhir_audit_event(classified: Api) -> None:
     first = results(classified)[0]
     classified.client.get(f"/v1/results/{first['id']}", environ_base={"REMOTE_ADDR": "10.1.2.3"})
