@@ -7,13 +7,13 @@ from pydantic import BaseModel, Field
 from api.access import needs, of_the_installation
 from api.models import refusing
 from api.problems import Problem
-from api.runs import RunAnswer, RunsQuery
+from api.runs import RunAnswer, RunsQuery, standing, stop
 from api.texts import Text
 from api.wiring import parts, who
 from db import reclassification, runs
 from db.keys import Scope
 from db.reclassification import ReclassificationRun, SameVersion
-from db.runs import RunFinished, RunUnfinished
+from db.runs import RunUnfinished
 from db.tables import Label
 
 blueprint = APIBlueprint("reclassification", __name__, url_prefix="/v1/reclassifications", tag="Models")
@@ -94,23 +94,13 @@ def one(run_id: str) -> ReclassificationAnswer:
 @blueprint.output(ReclassificationAnswer, status_code=202)
 @blueprint.doc(summary="Stop it; what it has amended so far stays", responses=[404, 409])
 def cancel(run_id: str) -> ReclassificationAnswer:
-    with parts().system.write() as session:
-        if runs.find(session, ReclassificationRun, run_id) is None:
-            raise _unknown()
-        try:
-            runs.cancel(session, ReclassificationRun, run_id, actor=who())
-        except RunFinished as error:
-            raise Problem(409, "reclassification_finished", "The reclassification has ended.") from error
-    current_app.logger.info("%s is to be cancelled", run_id)
+    finished = Problem(409, "reclassification_finished", "The reclassification has ended.")
+    stop(ReclassificationRun, run_id, unknown=_unknown(), finished=finished)
     return _standing(run_id)
 
 
 def _standing(run_id: str) -> ReclassificationAnswer:
-    with parts().database.read() as session:
-        run = runs.find(session, ReclassificationRun, run_id)
-        if run is None:
-            raise _unknown()
-        return ReclassificationAnswer.of(run)
+    return standing(ReclassificationRun, run_id, ReclassificationAnswer, unknown=_unknown())
 
 
 def _unknown() -> Problem:

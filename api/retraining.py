@@ -6,12 +6,12 @@ from pydantic import BaseModel, Field
 
 from api.access import needs, of_the_installation
 from api.problems import Problem
-from api.runs import RunAnswer, RunsQuery
+from api.runs import RunAnswer, RunsQuery, standing, stop
 from api.wiring import parts, who
 from db import runs
 from db.keys import Scope
 from db.retraining import RetrainingRun
-from db.runs import RunFinished, RunUnfinished
+from db.runs import RunUnfinished
 
 blueprint = APIBlueprint("retraining", __name__, url_prefix="/v1/retraining-runs", tag="Models")
 
@@ -75,23 +75,13 @@ def one(run_id: str) -> RetrainingAnswer:
 @blueprint.output(RetrainingAnswer, status_code=202)
 @blueprint.doc(summary="Stop a run after its present epoch", responses=[404, 409])
 def cancel(run_id: str) -> RetrainingAnswer:
-    with parts().system.write() as session:
-        if runs.find(session, RetrainingRun, run_id) is None:
-            raise _unknown()
-        try:
-            runs.cancel(session, RetrainingRun, run_id, actor=who())
-        except RunFinished as error:
-            raise Problem(409, "retraining_finished", "The run has ended.") from error
-    current_app.logger.info("%s is to be cancelled", run_id)
+    finished = Problem(409, "retraining_finished", "The run has ended.")
+    stop(RetrainingRun, run_id, unknown=_unknown(), finished=finished)
     return _standing(run_id)
 
 
 def _standing(run_id: str) -> RetrainingAnswer:
-    with parts().database.read() as session:
-        run = runs.find(session, RetrainingRun, run_id)
-        if run is None:
-            raise _unknown()
-        return RetrainingAnswer.of(run)
+    return standing(RetrainingRun, run_id, RetrainingAnswer, unknown=_unknown())
 
 
 def _unknown() -> Problem:

@@ -1,12 +1,16 @@
-"""What every run of the trainer answers, whatever its kind."""
+"""What every run of the trainer answers, and how it is stopped, whatever its kind."""
 
 from datetime import datetime
-from typing import Annotated, Self
+from typing import Annotated, Self, TypeVar
 
+from flask import current_app
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.batches import Query
-from db.runs import Run, RunState
+from api.problems import Problem
+from api.wiring import parts, who
+from db import runs
+from db.runs import Run, RunFinished, RunState
 
 
 class RunAnswer(BaseModel):
@@ -29,3 +33,27 @@ class RunAnswer(BaseModel):
 
 class RunsQuery(Query):
     limit: Annotated[int, Field(ge=1, le=100)] = 20
+
+
+Answer = TypeVar("Answer", bound=RunAnswer)
+
+
+def standing(kind: type[Run], run_id: str, answer: type[Answer], *, unknown: Problem) -> Answer:
+    """Return how the run stands, or raise `unknown`."""
+    with parts().database.read() as session:
+        run = runs.find(session, kind, run_id)
+        if run is None:
+            raise unknown
+        return answer.of(run)
+
+
+def stop(kind: type[Run], run_id: str, *, unknown: Problem, finished: Problem) -> None:
+    """Ask the run to end, or raise `unknown` or `finished`."""
+    with parts().system.write() as session:
+        if runs.find(session, kind, run_id) is None:
+            raise unknown
+        try:
+            runs.cancel(session, kind, run_id, actor=who())
+        except RunFinished as error:
+            raise finished from error
+    current_app.logger.info("%s is to be cancelled", run_id)
