@@ -5,18 +5,18 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import or_, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import Row, select
+from sqlalchemy.orm import Session
 
 from db import audit, clock, door, ids, registry, states, tables
-from db.results import is_current
 from db.tables import OPEN, TERMINAL, Batch, BatchState, Image, ImageState, Label, Lane, Outcome, Result
 
 _WEEK_SECONDS = 7 * 24 * 3600
-_NOW = 15  # columns that say what stands now; those of the first result follow
-
-_First = aliased(Result)
-_pinned_or_amended = or_(Result.model_version == Batch.model_version, Result.amends.is_not(None))
+_NOW = (
+    *("label", "probability", "threshold", "band_low", "band_high"),
+    *("model_version", "reasons", "notes", "gate"),
+)
+_TOGETHER = 500
 
 
 @dataclass(frozen=True)
@@ -208,42 +208,49 @@ def lines(
         wanted.append(Image.state == state)
     if custom_id is not None:
         wanted.append(Image.custom_id == custom_id)
+    pinned = select(Batch.model_version).where(Batch.id == batch_id).scalar_subquery()
     statement = (
-        select(
-            Image.custom_id,
-            Image.sha256,
-            Image.state,
-            Image.code,
-            Result.id,
-            Result.label,
-            Result.probability,
-            Result.threshold,
-            Result.band_low,
-            Result.band_high,
-            Result.model_version,
-            Result.reasons,
-            Result.notes,
-            Result.gate,
-            Image.id,
-            _First.id,
-            _First.label,
-            _First.probability,
-            _First.model_version,
-        )
-        .join(Batch, Batch.id == Image.batch_id)
-        .outerjoin(Result, (Result.image_id == Image.id) & _pinned_or_amended & is_current())
-        .outerjoin(
-            _First,
-            (_First.image_id == Image.id) & (_First.model_version == Batch.model_version) & Result.amends.is_not(None),
-        )
+        select(Image.id, Image.custom_id, Image.sha256, Image.state, Image.code, pinned.label("pinned"))
         .where(*wanted)
         .order_by(Image.id)
         .offset(skip)
         .limit(limit)
-        .execution_options(yield_per=500)
+        .execution_options(yield_per=_TOGETHER)
     )
-    with session.execute(statement) as rows:
-        for row in rows:
-            cells: tuple[Any, ...] = tuple(row)  # the columns stand in the order of the fields
-            first = Original(*cells[_NOW:]) if cells[_NOW] else None
-            yield Line(*cells[:_NOW], original=first)  # type: ignore[misc]
+    with session.execute(statement) as images:
+        for some in images.partitions():
+            said = _said(session, [image.id for image in some])
+            yield from (_line(image, said[image.id]) for image in some)
+
+
+def _said(session: Session, image_ids: Sequence[int]) -> dict[int, list[Row[Any]]]:
+    """Return the results of each image.
+
+    By the images' ids, for which there is an index, and not by joining two tables: PostgreSQL, whose statistics are
+    minutes old, may compare each image of a large batch with every result that there is.
+    """
+    found: dict[int, list[Row[Any]]] = {image_id: [] for image_id in image_ids}
+    columns = (getattr(Result, name) for name in ("image_id", "id", "amends", *_NOW))
+    for row in session.execute(select(*columns).where(Result.image_id.in_(image_ids))):
+        found[row.image_id].append(row)
+    return found
+
+
+def _line(image: Row[Any], said: Sequence[Row[Any]]) -> Line:
+    amended = {row.amends for row in said}
+    first = next((row for row in said if row.model_version == image.pinned), None)
+    now = next((row for row in said if row.id not in amended and (row is first or row.amends)), None)
+    original = (
+        Original(first.id, first.label, first.probability, first.model_version) if first and now is not first else None
+    )
+    told = {name: getattr(now, name, None) for name in _NOW}
+    return Line(
+        image.custom_id,
+        image.sha256,
+        image.state,
+        image.code,
+        now.id if now else None,
+        id=image.id,
+        original=original,
+        **told,
+    )

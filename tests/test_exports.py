@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+from sqlalchemy import text
 
 import cxr
 from db import batches, tenancy
@@ -80,12 +81,20 @@ def _answers(http: httpx.Client) -> bool:
         return False
 
 
-@pytest.mark.timeout(1_200)
+def half_known(database: Database) -> None:
+    """Leave PostgreSQL's statistics as its autovacuum may at any minute: it knows of the images, and not yet of their results."""
+    if database.engine.name == "postgresql":
+        with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(text("ALTER TABLE results SET (autovacuum_enabled = false)"))
+            connection.execute(text("ANALYZE images"))
+
+
 def test_exports_of_100_000_rows_are_flat_in_memory(
     database: Database, serving: tuple[httpx.Client, psutil.Process]
 ) -> None:
     http, process = serving
     small, large = filled(database, 2_000, "a", first=1_000_000), filled(database, ROWS, "b", first=2_000_000)
+    half_known(database)
     forms = {"csv": ROWS + 2, "ndjson": ROWS + 1, "json": ROWS + 3}  # with one that was rejected, headers and brackets
     for form in forms:
         http.get(f"/v1/batches/{small}/results.{form}").raise_for_status()
@@ -95,10 +104,9 @@ def test_exports_of_100_000_rows_are_flat_in_memory(
         found = 0
         with http.stream("GET", f"/v1/batches/{large}/results.{form}") as answer:
             assert answer.status_code == 200
-            for number, _line in enumerate(answer.iter_lines()):
-                found += 1
-                if number % 1_000 == 0:
-                    most = max(most, process.memory_info().rss)
+            for piece in answer.iter_bytes(100_000):
+                found += piece.count(b"\n")
+                most = max(most, process.memory_info().rss)
         assert found == lines, form
     after, seen = "", set[str]()
     for _ in range(10):
