@@ -46,11 +46,15 @@ def main() -> None:
     tier, seed, start = given.tier, given.seed, time.monotonic()
     also = [_commit(name) for name in given.also]
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=_console, transient=True) as bars, ThreadPoolExecutor(given.at_once) as pool:
+    with (
+        Progress(*columns, console=_console, transient=True) as bars,
+        ThreadPoolExecutor(given.at_once) as pool,
+        ThreadPoolExecutor(1) as beside,  # which waits for nothing, as the runs mostly do
+    ):
         if given.fault:
             jobs = [Job(given.fault, *share, seed) for share in shares(given.fault, tier, given.times)]
             sys.exit(not all(outcome.holds for _, outcome in _finished(_begin(jobs, pool, bars))))
-        histories = pool.submit(_histories, tier, also)
+        histories = beside.submit(_histories, tier, also)
         broken = _begin(
             [Job(name, *share, seed) for name in FAULTS for share in shares(name, tier)], pool, bars, tier, also
         )
