@@ -9,7 +9,7 @@ run: setup
 	@exec $(CXR) up $(if $(IMAGES),--images "$(IMAGES)",--demo)
 
 test: setup
-	@.venv/bin/python -m pytest -n 2 --dist loadfile $(PYTEST)
+	@.venv/bin/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(PYTEST)
 
 setup: $(READY)
 

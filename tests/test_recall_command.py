@@ -97,7 +97,7 @@ def training(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
 @pytest.fixture
 def alone(classified: Recalled, tmp_path: Path) -> Iterator[Recalled]:
     """The API without workers; a trainer rests for half a minute after each image, while a line that nobody works at is busy."""
-    few = {"CXR_BATCH_SIZE": "1", "CXR_LEASE_SECONDS": "9", "CXR_DECODE_SECONDS": "3", "CXR_TRAINER_SHARE": "1"}
+    few = {"CXR_BATCH_SIZE": "1", "CXR_LEASE_SECONDS": "18", "CXR_DECODE_SECONDS": "6", "CXR_TRAINER_SHARE": "1"}
     made = copied(classified, tmp_path, REDIS_URL="memory://", **few)
     with serving(made.settings):
         with client(made.settings) as there:
@@ -113,20 +113,21 @@ def test_a_trainer_that_is_killed_in_the_middle_is_followed_by_one_that_counts_o
         waiting = batches.add(session, [item], lane=Lane.ROUTINE, actor="test").id
     with training(alone.settings) as first:
         command = elsewhere.begun(*VERSIONS)
-        run = until(lambda: next((one for one in told(elsewhere("--list", "--json")) if one["done"]), None), "an image")
+        with client(alone.settings) as there:
+            run = until(lambda: next((one for one in there.reclassifications.all() if one.done), None), "an image")
         command.send_signal(signal.SIGINT)
         _, said = command.communicate(timeout=60)
-        assert (command.returncode, f"{run['id']} goes on" in said) == (Exit.INTERRUPTED, True), said
+        assert (command.returncode, f"{run.id} goes on" in said) == (Exit.INTERRUPTED, True), said
         assert elsewhere(*VERSIONS).returncode == Exit.AWAY, "one at a time"
         first.kill()
         first.wait()
-    left = alone.standing(run["id"])
+    left = alone.standing(run.id)
     assert (left.state, 0 < left.done < COUNT) == ("running", True)
     assert len(rows(alone)) == COUNT + left.done
     with client(alone.settings) as there:
         there.cancel(waiting)
     with training(alone.settings):
-        ended = elsewhere("--follow", run["id"], "--json")
+        ended = elsewhere("--follow", run.id, "--json")
     assert ended.returncode == Exit.DONE, ended.stderr
     assert {name: told(ended)[name] for name in ("state", "attempts", "total", "done", "missing", "changes")} == {
         "state": "succeeded",
