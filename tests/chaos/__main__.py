@@ -49,7 +49,7 @@ def main() -> None:
     with (
         Progress(*columns, console=_console, transient=True) as bars,
         ThreadPoolExecutor(given.at_once) as pool,
-        ThreadPoolExecutor(1) as beside,  # which waits for nothing, as the runs mostly do
+        ThreadPoolExecutor(1) as beside,  # for what measures no time
     ):
         if given.fault:
             jobs = [Job(given.fault, *share, seed) for share in shares(given.fault, tier, given.times)]
@@ -160,7 +160,10 @@ def _histories(tier: str, also: Sequence[str]) -> str:
     if not any((_KEPT / tier / f"histories-{commit}").exists() for commit in {_commit(), *also}) or _changed():
         command = [sys.executable, "-m", "pytest", "-q", "tests/test_machine.py"]
         done = subprocess.run(
-            ["env", f"HISTORIES={histories}", f"STEPS={steps}", *command], check=False, capture_output=True, cwd=ROOT
+            ["nice", "-n", "19", "env", f"HISTORIES={histories}", f"STEPS={steps}", *command],
+            check=False,
+            capture_output=True,
+            cwd=ROOT,
         )
         if done.returncode:
             _console.print(done.stdout.decode(), style="red", markup=False, highlight=False)
