@@ -1,10 +1,14 @@
 """The trainer, in this process: what ends a run, what stops it, and what promotes by itself."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import update
+from sqlalchemy.orm import Session
 
 import cxr
 from db import promotions, registry, runs
@@ -13,9 +17,12 @@ from db.database import Database
 from db.labels import Truth
 from db.promotions import Finding
 from db.retraining import RetrainingRun
+from db.runs import RunState
 from settings import Settings
 from tests.labelled import classified, label, picture
 from tests.service import CARD, until
+from training import runs as training_runs
+from training import shipped
 from training.retraining import Parts, promote_by_itself
 from training.trainer import Trainer
 from worker.decoders import Decoders
@@ -60,13 +67,24 @@ def decoders() -> Iterator[Decoders]:
 
 
 @pytest.fixture
-def long(tmp_path: Path, folder: Path, decoders: Decoders) -> Iterator[Bench]:
-    """With a label, and more epochs than a test has patience for."""
-    bench = Bench(tmp_path, decoders, folder, CXR_RETRAIN_LABELS="1", CXR_RETRAIN_EPOCHS="100000")
-    (sha256,) = classified(bench.database, bench.parts.blobs, picture(1))
-    label(bench.database, sha256, Truth.POSITIVE)
-    yield bench
-    bench.database.close()
+def labelled(tmp_path: Path, folder: Path, decoders: Decoders) -> Iterator[Callable[[int], Bench]]:
+    """Makes a bench with a label, for so many epochs."""
+    with ExitStack() as opened:
+
+        def make(epochs: int) -> Bench:
+            bench = Bench(tmp_path, decoders, folder, CXR_RETRAIN_LABELS="1", CXR_RETRAIN_EPOCHS=str(epochs))
+            opened.callback(bench.database.close)
+            (sha256,) = classified(bench.database, bench.parts.blobs, picture(1))
+            label(bench.database, sha256, Truth.POSITIVE)
+            return bench
+
+        yield make
+
+
+@pytest.fixture
+def long(labelled: Callable[[int], Bench]) -> Bench:
+    """With more epochs than a test has patience for."""
+    return labelled(100_000)
 
 
 def test_too_few_labels_end_the_run_and_it_says_how_many_it_needs(
@@ -118,6 +136,40 @@ def test_a_trainer_that_is_to_end_leaves_the_run_for_the_next_one(long: Bench) -
         runs.cancel(session, RetrainingRun, run_id, actor="test")
     thread.join()
     assert long.run(run_id).attempts == 2
+
+
+def stolen(session: Session, run_id: str) -> None:
+    mine = update(RetrainingRun).where(RetrainingRun.id == run_id)
+    session.execute(mine.values({RetrainingRun.lease_token: "that of another trainer"}))
+
+
+def cancelled(session: Session, run_id: str) -> None:
+    runs.cancel(session, RetrainingRun, run_id, actor="test")
+
+
+@pytest.mark.parametrize(("befalls", "state"), [(stolen, RunState.RUNNING), (cancelled, RunState.CANCELLED)])
+def test_what_befalls_a_run_after_its_last_epoch_leaves_no_candidate(
+    labelled: Callable[[int], Bench],
+    monkeypatch: pytest.MonkeyPatch,
+    befalls: Callable[[Session, str], None],
+    state: RunState,
+) -> None:
+    bench = labelled(1)
+    run_id, trained = bench.ask(), training_runs.trained
+
+    def then(*given: Any, **more: Any) -> training_runs.Run:
+        made = trained(*given, **more)
+        with bench.database.write() as session:
+            befalls(session, run_id)
+        return made
+
+    monkeypatch.setattr(training_runs, "trained", then)
+    bench.trainer.look()
+    run = bench.run(run_id)
+    assert (run.state, run.epoch, run.version) == (state, 1, None)
+    with bench.database.read() as session:
+        assert [model.version for model in registry.newest(session)] == [shipped.load()[0].version]
+        assert registry.pointed_at(session, registry.CHALLENGER) is None
 
 
 def test_what_passed_is_promoted_by_itself_only_under_the_name_of_the_setting(long: Bench) -> None:

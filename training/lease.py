@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from db import runs
+from db import audit, runs
 from db.database import Database
 from db.runs import LeaseLost, Run
 
@@ -45,6 +45,15 @@ class Lease(threading.Thread):
     def note_with(self, session: Session, **progress: Any) -> None:
         """Write it down in this transaction, together with what was done. Raises LeaseLost: then neither is kept."""
         self.cancelling = runs.hold_on(session, self._run, lease_seconds=self._seconds, **progress)
+
+    @contextmanager
+    def writing(self) -> Iterator[Session]:
+        """A transaction that is kept only while the run is ours and is to go on. Raises LeaseLost or Stopped."""
+        with self._database.write() as session:
+            audit.hold(session)  # first, as who cancels does: nobody waits for the other
+            self.note_with(session)
+            self.check()
+            yield session
 
     def check(self) -> None:
         """Raise Stopped where the run must not go on."""

@@ -1,7 +1,6 @@
 """One retraining run: from the labels of the day to a registered candidate with the gate's verdict."""
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -12,7 +11,6 @@ from db import promotions, registry
 from db.blobs import Blobs
 from db.database import Database
 from db.promotions import Verdict
-from db.registry import Card
 from db.retraining import RetrainingRun
 from db.tables import Model
 from settings import Settings
@@ -21,6 +19,7 @@ from training.checkpoint import Checkpoint
 from training.data import Radiographs
 from training.fit import Config, OnStep
 from training.index import DataUnusable, index
+from training.lease import Lease
 from worker import shadow
 from worker.decoders import Decoders
 
@@ -29,9 +28,6 @@ log = logging.getLogger(__name__)
 ACTOR: Final = "trainer"
 _SHADOWED_IMAGES: Final = 1000
 _LABELS, _CHECKPOINT = "labels.json", "checkpoint.npz"
-
-Note = Callable[..., None]
-"""Says how far the run is, and raises where it must stop."""
 
 
 @dataclass(frozen=True)
@@ -49,29 +45,30 @@ class TooFewLabels(Exception):
     """There is not enough new to train on."""
 
 
-def carry_out(parts: Parts, run: RetrainingRun, note: Note) -> Verdict:
+def carry_out(parts: Parts, run: RetrainingRun, held: Lease) -> Verdict:
     """Train, register, judge, and appoint the challenger; goes on after the last epoch of an earlier attempt.
 
-    Raises TooFewLabels, DataUnusable, ModelUnusable, and whatever `note` raises.
+    Raises TooFewLabels, DataUnusable, ModelUnusable, and Stopped or LeaseLost where the run must not go on: then nothing of it is kept.
     """
     directory = parts.settings.home / "runs" / run.id
-    radiographs = _radiographs(parts, run, directory, note)
+    radiographs = _radiographs(parts, run, directory, held)
     config = Config(epochs=parts.settings.retrain_epochs)
-    note(epochs=config.epochs)
+    held.note(epochs=config.epochs)
     checkpoint = Checkpoint(directory / _CHECKPOINT)
     made = runs.trained(
         radiographs,
         config,
-        on_epoch=lambda epoch, _of, _logs: note(epoch=epoch),
+        on_epoch=lambda epoch, _of, _logs: held.note(epoch=epoch),
         on_step=parts.stand_back,
         checkpoint=checkpoint,
     )
     card = verdicts.with_golden(made.card, made.weights)
     runs.save(directory, replace(made, card=card))
-    _register(parts, card, made.weights)
+    with held.writing() as session:
+        registry.register(session, parts.blobs, card, made.weights, actor=ACTOR)
     checkpoint.remove()
     verdict = verdicts.judge(parts.database, parts.blobs, _folder(parts.settings), card.version, actor=ACTOR)
-    with parts.database.write() as session:
+    with held.writing() as session:
         registry.appoint(session, registry.CHALLENGER, card.version, actor=ACTOR)
     return verdict
 
@@ -88,14 +85,14 @@ def promote_by_itself(parts: Parts, verdict: Verdict) -> None:
         promotions.ask(session, verdict.version, who=who, reason=why, actor=ACTOR)
 
 
-def _radiographs(parts: Parts, run: RetrainingRun, directory: Path, note: Note) -> Radiographs:
+def _radiographs(parts: Parts, run: RetrainingRun, directory: Path, held: Lease) -> Radiographs:
     folder = _folder(parts.settings)
     base = data.load(folder, index(folder), lambda _done, _total: None)
     with parts.database.read() as session:
         found = harvest.labelled(session)
     found = harvest.remembered(directory / _LABELS, found)
     radiographs, new = harvest.joined(base, found, parts.blobs, parts.decoders)
-    note(new_images=new, left_out=len(found) - new)
+    held.note(new_images=new, left_out=len(found) - new)
     least = parts.settings.retrain_labels
     if new < least:
         raise TooFewLabels(f"{new} new images have a label and can be used, CXR_RETRAIN_LABELS asks for {least}")
@@ -118,8 +115,3 @@ def _folder(settings: Settings) -> Path:
             "CXR_TRAINING_DATA is not set: it names the folder that candidates are trained and judged on"
         )
     return settings.training_data
-
-
-def _register(parts: Parts, card: Card, weights: bytes) -> None:
-    with parts.database.write() as session:
-        registry.register(session, parts.blobs, card, weights, actor=ACTOR)

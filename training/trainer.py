@@ -133,7 +133,7 @@ class Trainer:
         from training.retraining import carry_out, look_on, promote_by_itself  # noqa: PLC0415
 
         with self._ended_where_it_fails(run, held):
-            verdict = carry_out(self._parts, run, held.note)
+            verdict = carry_out(self._parts, run, held)
         self._end(run, RunState.SUCCEEDED, version=verdict.version, passed=verdict.passed)
         log.warning("%s made %s, which %s the gate", run.id, verdict.version, "passes" if verdict.passed else "fails")
         look_on(self._parts, verdict)
