@@ -18,7 +18,7 @@ ACTOR = "retention"
 _DAY_SECONDS = 24 * 3600
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Keep:
     """For how many days each is kept; 0 is for ever."""
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select, text, update
+from celery import Celery
+from sqlalchemy import delete, func, select, text, update
 
 from db import audit, clock, proof, pruning, queue, retention
 from db.audit import Entry
@@ -17,11 +18,15 @@ from db.database import Database
 from db.heads import Heads, HeadUnusable, hashes, vouch
 from db.idempotency import IdempotencyKey
 from db.identifiers import Identifiers
+from db.retention import Keep
+from db.slots import Slot
 from db.tables import Batch, Image, Lane, Result
 from db.tenancy import SYSTEM
 from tests.chains import lift
 from tests.queueing import finding
 from tests.uploading import Api, Radiograph, multipart
+from worker import schedule
+from worker.schedule import Clockwork
 
 
 @pytest.fixture
@@ -76,6 +81,20 @@ def test_images_go_by_their_own_clock(classified: Api, batch: str, result: str) 
     retried: Any = classified.client.post(f"/v1/batches/{batch}/retry")
     assert (retried.status_code, retried.json["code"]) == (410, "batch_purged")
     assert classified.client.get(f"/v1/results/{result}").status_code == 200, "its result has a clock of its own"
+
+
+def test_the_schedule_keeps_each_as_long_as_its_setting_says(classified: Api, tmp_path: Path) -> None:
+    system, blobs = classified.parts.system, classified.parts.blobs
+    app = Celery("test", broker="memory://")
+    schedule.register(app, Clockwork(system, blobs, Heads(tmp_path / "audit"), Keep(images=30, results=60)))
+    for days, images, results in ((29, 2, 2), (31, 0, 2), (61, 0, 0)):
+        ended(classified, days=days)
+        with system.write() as session:
+            session.execute(delete(Slot))
+        app.tasks[schedule.RETIRE]()
+        with system.read() as session:
+            kept = session.scalars(select(func.count()).select_from(Result)).one()
+        assert (len(classified.blobs()), kept) == (images, results), f"{days} days"
 
 
 def test_results_go_by_their_own_clock_and_are_410_then(classified: Api, batch: str, result: str) -> None:
