@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 from api import bodies
 from api.problems import Problem
 from api.wiring import parts
-from db import idempotency, tenancy
+from db import idempotency
 from db.idempotency import Earlier, KeyReused
 
 View: TypeAlias = Callable[..., Any]
@@ -170,11 +170,12 @@ def _reserve(session: Session) -> None:
     mine: _Request | None = g.get("once") if g else None
     if mine is None or mine.fingerprint is None or mine.reserved:
         return
-    if not session.get_bind().get_execution_options().get(tenancy.OPTION):
-        return  # the system's own books, such as when a key was last used
+    tenant = parts().tenant
+    if not tenant:
+        return  # nobody has signed in yet
     mine.reserved = True
     try:
-        idempotency.reserve(session, mine.key, mine.fingerprint, batch_id=mine.batch_id)
+        idempotency.reserve(session, mine.key, mine.fingerprint, tenant=tenant, batch_id=mine.batch_id)
     except IntegrityError as error:
         mine.reserved = False  # it is another server's
         raise _in_flight_problem() from error

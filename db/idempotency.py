@@ -72,11 +72,10 @@ def earlier(session: Session, key: str, request: str) -> Earlier | None:
     return Earlier(known.batch_id, known.status, known.location, known.body, bool(fresh))
 
 
-def reserve(session: Session, key: str, request: str, *, batch_id: str | None = None) -> None:
-    """Remember the key in the transaction of what the request does. Raises IntegrityError if another was faster."""
-    session.execute(
-        insert(IdempotencyKey).values(key=key, fingerprint=request, batch_id=batch_id, status=None, at=now())
-    )
+def reserve(session: Session, key: str, request: str, *, tenant: str, batch_id: str | None = None) -> None:
+    """Remember the tenant's key in the transaction of what the request does. Raises IntegrityError if another was faster."""
+    row = {"key": key, "fingerprint": request, "tenant": tenant, "batch_id": batch_id, "status": None, "at": now()}
+    session.execute(insert(IdempotencyKey).values(row))
 
 
 def answer(session: Session, key: str, *, status: int, location: str | None, body: str) -> None:

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, update
 
-from db import idempotency, tenancy
+from db import idempotency, promotions, tenancy
 from db.clock import now
 from db.idempotency import IdempotencyKey
 from db.tables import Batch
+from tests.test_promotions import BY, champion_of, judged, registered
 from tests.uploading import Api, Radiograph
 
 
@@ -97,10 +98,45 @@ def test_a_submission_whose_answer_was_lost_is_answered_with_its_batch(api: Api,
     assert rows(api) == 1
 
 
+def twice(api: Api, address: str, body: object = None) -> Any:
+    """What the second of two equal requests is answered, which says the same."""
+    named = {"Idempotency-Key": f"for {address}".replace(" ", "-")}
+    first, second = (api.client.post(address, json=body, headers=named) for _ in range(2))
+    assert first.status_code in {200, 202}, first.text
+    assert (second.status_code, second.data, second.headers["Idempotent-Replayed"]) == (
+        first.status_code,
+        first.data,
+        "true",
+    )
+    other = api.client.post(f"{address}?", json={"another": "body"}, headers=named)
+    assert (other.status_code, other.get_json()["code"]) == (422, "idempotency_key_reused")
+    return second.json
+
+
+def test_what_all_hospitals_share_is_changed_once_too(api: Api) -> None:
+    system, blobs = api.parts.system, api.parts.blobs
+    champion = champion_of(system)
+    registered(system, blobs, "a")
+    for kind, asked in (
+        ("retraining-runs", None),
+        ("reclassifications", {"model": champion, "with": "a", "dry_run": False}),
+    ):
+        run = twice(api, f"/v1/{kind}", asked)
+        assert twice(api, f"/v1/{kind}/{run['id']}/cancel")["state"] == "cancelled"
+        assert twice(api, f"/v1/{kind}", asked)["id"] == run["id"], "not a second run"
+    judged(system, "a")
+    assert twice(api, "/v1/models/a/promote", BY)["version"] == "a"
+    with system.write() as session:
+        asked_for = promotions.pending(session)
+        assert asked_for
+        assert promotions.settle(session, asked_for.id, problem=None, worker="w1")
+    assert twice(api, "/v1/models/a/rollback", BY)["version"] == champion
+
+
 def test_another_server_that_is_faster_wins(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """The other server's key comes in after ours looked for it."""
     with api.parts.database.of(tenancy.DEFAULT).write() as session:
-        idempotency.reserve(session, "k1", "another's")
+        idempotency.reserve(session, "k1", "another's", tenant=tenancy.DEFAULT)
     monkeypatch.setattr(idempotency, "earlier", lambda *_: None)
     answer = opened(api, "k1")
     assert (answer.status_code, answer.json["code"]) == (409, "idempotency_key_in_flight")

@@ -75,7 +75,8 @@ def test_two_servers_with_one_key_make_one_batch(api: Api, radiograph: Radiograp
     answer = send(api, {"b.png": radiograph(2)}, "other")
     assert answer.json
     with api.parts.system.of(tenancy.DEFAULT).write() as session:
-        idempotency.reserve(session, "k1", "another fingerprint", batch_id=answer.json["id"])
+        named = {"tenant": tenancy.DEFAULT, "batch_id": answer.json["id"]}
+        idempotency.reserve(session, "k1", "another fingerprint", **named)
     late = send(api, {"a.png": radiograph(1)}, "k1")
     assert late.status_code == 422
     assert batches(api) == 1

@@ -30,7 +30,7 @@ def two(database: Database, champion: registry.Card) -> tuple[Database, Database
     for name in ("here", "there"):
         with database.of(name).write() as session:
             batch = batches.add(session, [Item("a", "0" * 64, 1, "image/png")], lane=Lane.ROUTINE, actor="test")
-            idempotency.reserve(session, "the same", "f", batch_id=batch.id)
+            idempotency.reserve(session, "the same", "f", tenant=name, batch_id=batch.id)
     with database.write() as session:
         held = queue.claim(session, Lane.ROUTINE, 2, lease_seconds=60, alone=False)
         assert held
