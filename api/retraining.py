@@ -51,6 +51,7 @@ def ask() -> tuple[RetrainingAnswer, int, dict[str, str]]:
 
 @blueprint.get("")
 @needs(Scope.READ)
+@of_the_installation
 @blueprint.input(RunsQuery, location="query", arg_name="query")
 @blueprint.output(RetrainingList)
 @blueprint.doc(summary="The newest runs")
@@ -63,6 +64,7 @@ def index(query: RunsQuery) -> RetrainingList:
 
 @blueprint.get("/<run_id>")
 @needs(Scope.READ)
+@of_the_installation
 @blueprint.output(RetrainingAnswer)
 @blueprint.doc(summary="One run and how far it is", responses=[404])
 def one(run_id: str) -> RetrainingAnswer:
