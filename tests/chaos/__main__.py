@@ -9,8 +9,9 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -46,21 +47,17 @@ def main() -> None:
     tier, seed, start = given.tier, given.seed, time.monotonic()
     also = [_commit(name) for name in given.also]
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with (
-        Progress(*columns, console=_console, transient=True) as bars,
-        ThreadPoolExecutor(given.at_once) as pool,
-        ThreadPoolExecutor(1) as beside,  # for what measures no time
-    ):
+    with Progress(*columns, console=_console, transient=True) as bars, ThreadPoolExecutor(1) as beside:
         if given.fault:
             jobs = [Job(given.fault, *share, seed) for share in shares(given.fault, tier, given.times)]
-            sys.exit(not all(outcome.holds for _, outcome in _finished(_begin(jobs, pool, bars))))
+            done = _carried_out(jobs, given.at_once, partial(_outcome, bars=bars))
+            sys.exit(not all(outcome.holds for _, outcome in done))
         histories = beside.submit(_histories, tier, also)
-        broken = _begin(
-            [Job(name, *share, seed) for name in FAULTS for share in shares(name, tier)], pool, bars, tier, also
-        )
-        crippled = _begin([_crippled(name, tier, seed) for name in _OFF], pool, bars, tier, also)
-        outcomes = [outcome for _, outcome in _finished(broken)]
-        off = [(job.off, outcome) for job, outcome in _finished(crippled)]
+        jobs = [Job(name, *share, seed) for name in FAULTS for share in shares(name, tier)]
+        jobs += [_crippled(name, tier, seed) for name in _OFF]
+        done = _carried_out(jobs, given.at_once, partial(_outcome, bars=bars, tier=tier, also=also))
+        outcomes = [outcome for job, outcome in done if not job.off]
+        off = [(job.off, outcome) for job, outcome in done if job.off]
         words = histories.result()
     failed = [one for one in outcomes if not one.holds or (tier == "full" and one.late)]
     wrong = [name for name, one in off if not _as_expected(name, one)]
@@ -94,24 +91,31 @@ def _crippled(name: str, tier: str, seed: int) -> Job:
     return Job(fault, database, times[tier == "full"], seed, off=name)
 
 
-def _begin(
-    jobs: Sequence[Job], pool: ThreadPoolExecutor, bars: Progress, tier: str = "", also: Sequence[str] = ()
-) -> list[tuple[Job, Future[Outcome]]]:
-    """Hand the jobs to the pool, but for what this machine cannot do."""
-    begun = []
+def _carried_out(jobs: Sequence[Job], lanes: int, run: Callable[[Job], Outcome]) -> list[tuple[Job, Outcome]]:
+    """Run what this machine can do, from both ends: those at the front keep it busy, those at the back mostly wait."""
+    possible = []
     for job in jobs:
         if job.possible:
-            begun.append((job, pool.submit(_outcome, job, bars, tier, also)))
+            possible.append(job)
         else:
             _console.print(f"{job.name} is skipped: this machine lets us mount no small disk", style="yellow")
-    return begun
+    waiting, outcomes = deque(possible), dict[Job, Outcome]()
+
+    def work(take: Callable[[], Job]) -> None:
+        while True:
+            try:
+                job = take()
+            except IndexError:
+                return
+            outcomes[job] = run(job)
+
+    with ThreadPoolExecutor(lanes) as pool:
+        for lane in [pool.submit(work, (waiting.popleft, waiting.pop)[number % 2]) for number in range(lanes)]:
+            lane.result()
+    return [(job, outcomes[job]) for job in possible]
 
 
-def _finished(begun: Sequence[tuple[Job, Future[Outcome]]]) -> list[tuple[Job, Outcome]]:
-    return [(job, future.result()) for job, future in begun]
-
-
-def _outcome(job: Job, bars: Progress, tier: str, also: Sequence[str]) -> Outcome:
+def _outcome(job: Job, *, bars: Progress, tier: str = "", also: Sequence[str] = ()) -> Outcome:
     """Run the job, unless that was done, and say what it showed."""
     outcome = _kept(job, tier, also)
     if outcome is None:
