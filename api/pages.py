@@ -1,14 +1,17 @@
 """The pages: all batches, and one batch with its images; they move while a batch runs."""
 
+from typing import Final
+
 from apiflask import APIBlueprint
-from flask import render_template, request
+from flask import g, render_template, request
 
 from api.access import needs
 from api.problems import Problem
 from api.schemas import NOTICE
 from api.wiring import parts, who
-from db import batches, heartbeats, promotions
+from db import batches, heartbeats, labels, promotions
 from db.keys import Scope
+from db.labels import Source
 from worker.rejection import CODES, NOTES, REASONS
 
 blueprint = APIBlueprint("pages", __name__, enable_openapi=False)
@@ -16,6 +19,7 @@ blueprint = APIBlueprint("pages", __name__, enable_openapi=False)
 _BATCHES = 50
 _IMAGES = 200
 _MOST_IMAGES = 1 << 31
+SOURCES: Final = {Source.RT_PCR: "RT-PCR", Source.RADIOLOGIST: "radiologist"}
 
 
 @blueprint.get("/")
@@ -40,14 +44,19 @@ def batch(batch_id: str) -> str:
         if progress is None:
             raise Problem(404, "batch_unknown", "There is no batch of this id.")
         gone = progress.results_purged_at is not None
-        lines = [] if gone else list(batches.lines(session, batch_id, skip=after, limit=_IMAGES + 1))
-    parts().looks.at_page(who(), batch_id, lines[:_IMAGES])
+        found = [] if gone else list(batches.lines(session, batch_id, skip=after, limit=_IMAGES + 1))
+        lines = found[:_IMAGES]
+        truths = labels.that_hold(session, [line.id for line in lines])
+    parts().looks.at_page(who(), batch_id, lines)
     return render_template(
         "batch.html",
         batch=progress,
-        lines=lines[:_IMAGES],
+        lines=lines,
+        truths=truths,
+        sources=SOURCES,
+        reviews=Scope.REVIEW in g.caller.scopes,
         first=after + 1,
-        older=after + _IMAGES if len(lines) > _IMAGES else None,
+        older=after + _IMAGES if len(found) > _IMAGES else None,
         newer=max(after - _IMAGES, 0) if after else None,
         running=progress.open,
         codes=CODES | REASONS | NOTES,

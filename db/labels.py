@@ -133,6 +133,13 @@ def newest(
     return list(session.scalars(wanted))
 
 
+def that_hold(session: Session, image_ids: Sequence[int]) -> dict[int, GroundTruth]:
+    """Return the label that holds of each image that has one."""
+    found = holding()
+    wanted = select(found.c.image_id, GroundTruth).join(GroundTruth, GroundTruth.id == found.c.label_id)
+    return dict(session.execute(wanted.where(found.c.image_id.in_(image_ids))).all())
+
+
 def holding() -> Subquery:
     """(image_id, label_id): for each image that has labels, by itself or by its study, the newest."""
     ids = (Image.id.label("image_id"), GroundTruth.id.label("label_id"))

@@ -9,6 +9,8 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 import operator_key
+from db.keys import Scope
+from tests.access import key
 from tests.service import Service
 from training import phantoms
 
@@ -71,6 +73,37 @@ def test_files_are_submitted_and_the_page_moves_to_the_end(service: Service, pag
     expect(page.get_by_role("note")).to_contain_text("not a medical device")
     assert fits(page)
     _picture(page, "batch")
+
+
+def test_a_label_is_given_on_the_page_and_stands_there(service: Service, page: Page, tmp_path: Path) -> None:
+    (file,) = phantoms.write(tmp_path, count=1, seed=11)
+    batch_id = service.submit({"<b>ward-3</b>.png": file.read_bytes()})
+    (line,) = service.wait(batch_id)
+    page.goto(f"{service.instance.url}/batches/{batch_id}")
+    page.get_by_role("button", name="Label").click()
+    dialog = page.get_by_role("dialog", name="Ground truth of <b>ward-3</b>.png")
+    dialog.get_by_label("Given by").fill("laboratory, night shift")
+    dialog.get_by_role("button", name="Keep").click()
+    expect(dialog).to_be_visible()  # nothing is chosen for anybody
+    dialog.get_by_label("Found").select_option("negative")
+    _picture(page, "label")
+    assert fits(page)
+    dialog.get_by_role("button", name="Keep").click()
+    expect(page.locator("tbody")).to_contain_text("RT-PCR, laboratory, night shift")
+    assert fits(page)
+    _picture(page, "labelled")
+    (label,) = service.http.get("/v1/labels", params={"image_sha256": line.sha256}).json()["data"][:1]
+    assert (label["label"], label["source"]) == ("negative", "rt_pcr")
+
+
+def test_who_may_not_label_is_not_asked_to(service: Service, stranger: Page, radiograph: Radiograph) -> None:
+    batch_id = service.submit({"a.png": radiograph(5)})
+    service.wait(batch_id)
+    stranger.goto(f"{service.instance.url}/batches/{batch_id}")
+    stranger.get_by_label("API key").fill(key(service.database, {Scope.READ}))
+    stranger.get_by_role("button", name="Sign in").click()
+    expect(stranger.locator("tbody tr")).to_have_count(1)
+    expect(stranger.get_by_role("button", name="Label")).to_have_count(0)
 
 
 def test_the_start_page_lists_the_batches(service: Service, page: Page, radiograph: Radiograph) -> None:
