@@ -42,10 +42,14 @@ def refused(answer: TestResponse, code: str) -> int:
 def test_a_key_that_asks_too_often_waits_and_others_do_not(valkey: tuple[Settings, up.Part]) -> None:
     settings = replace(valkey[0], requests_per_minute=5)
     api, second = Api(settings), Api(settings)
-    second.client.environ_base = dict(api.client.environ_base)  # the same key at another server
-    answers = asked(api, 3) + asked(second, 3)
-    # A minute may end in between; then the count begins anew.
-    assert answers in ([200] * 5 + [429], [200] * 6)
+
+    def counted_together() -> bool:
+        """With a new key each time, since a minute may end in between; then the count begins anew."""
+        show_key(api.client)
+        second.client.environ_base = dict(api.client.environ_base)  # the same key at another server
+        return asked(api, 3) + asked(second, 3) == [200] * 5 + [429]
+
+    assert any(counted_together() for _ in range(3))
     until(lambda: 429 in asked(api, 6), "too many within one minute")
     assert 1 <= refused(api.client.get("/v1/batches"), "too_many_requests") <= 61
     assert api.client.get("/livez").status_code == 200
