@@ -167,6 +167,7 @@ def test_what_befalls_a_run_after_its_last_epoch_leaves_no_candidate(
     bench.trainer.look()
     run = bench.run(run_id)
     assert (run.state, run.epoch, run.version) == (state, 1, None)
+    assert list((bench.parts.settings.home / "runs" / "tensorboard" / run_id).rglob("events.*")), "curves to look at"
     with bench.database.read() as session:
         assert [model.version for model in registry.newest(session)] == [shipped.load()[0].version]
         assert registry.pointed_at(session, registry.CHALLENGER) is None

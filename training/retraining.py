@@ -61,6 +61,7 @@ def carry_out(parts: Parts, run: RetrainingRun, held: Lease) -> Verdict:
         on_epoch=lambda epoch, _of, _logs: held.note(epoch=epoch),
         on_step=parts.stand_back,
         checkpoint=checkpoint,
+        logs=parts.settings.home / "runs" / "tensorboard" / run.id,
     )
     card = verdicts.with_golden(made.card, made.weights)
     runs.save(directory, replace(made, card=card))
