@@ -37,7 +37,7 @@ open_to_all = needs()
 
 
 def of_the_installation(view: View) -> View:
-    """Let a view that changes what all hospitals share answer the keys of the installation's own tenant alone."""
+    """Let a view that changes what all hospitals share, or counts over them, answer the keys of the installation's own tenant alone."""
     setattr(view, _SHARED, True)
     return view
 

@@ -12,10 +12,8 @@ from db import audit, clock, door, ids, registry, states, tables
 from db.tables import OPEN, TERMINAL, Batch, BatchState, Image, ImageState, Label, Lane, Outcome, Result
 
 _WEEK_SECONDS = 7 * 24 * 3600
-_NOW = (
-    *("label", "probability", "threshold", "band_low", "band_high"),
-    *("model_version", "reasons", "notes", "gate"),
-)
+_DECIDED = ("label", "probability", "threshold", "band_low", "band_high")
+_NOW = (*_DECIDED, "model_version", "reasons", "notes", "gate")
 _TOGETHER = 500
 
 
@@ -243,7 +241,7 @@ def _line(image: Row[Any], said: Sequence[Row[Any]]) -> Line:
     original = (
         Original(first.id, first.label, first.probability, first.model_version) if first and now is not first else None
     )
-    told = {name: getattr(now, name, None) for name in _NOW}
+    told = {name: getattr(now, name) if now else None for name in _NOW}
     return Line(
         image.custom_id,
         image.sha256,

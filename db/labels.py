@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import CheckConstraint, Index, Subquery, Text, func, select, union_all
+from sqlalchemy import CheckConstraint, ColumnElement, Index, Subquery, Text, func, select, union_all
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from db import audit, clock
@@ -135,18 +135,18 @@ def newest(
 
 def that_hold(session: Session, image_ids: Sequence[int]) -> dict[int, GroundTruth]:
     """Return the label that holds of each image that has one."""
-    found = holding()
+    found = holding(Image.id.in_(image_ids))
     wanted = select(found.c.image_id, GroundTruth).join(GroundTruth, GroundTruth.id == found.c.label_id)
-    return dict(session.execute(wanted.where(found.c.image_id.in_(image_ids))).all())
+    return dict(session.execute(wanted).all())
 
 
-def holding() -> Subquery:
-    """(image_id, label_id): for each image that has labels, by itself or by its study, the newest."""
+def holding(*of: ColumnElement[bool]) -> Subquery:
+    """(image_id, label_id): for each image, of those wanted, that has labels, by itself or by its study, the newest."""
     ids = (Image.id.label("image_id"), GroundTruth.id.label("label_id"))
     same_tenant = GroundTruth.tenant == Image.tenant  # two hospitals may number their studies alike
     pairs = union_all(
-        select(*ids).join(GroundTruth, (GroundTruth.image_sha256 == Image.sha256) & same_tenant),
-        select(*ids).join(GroundTruth, (GroundTruth.accession == Image.accession) & same_tenant),
+        select(*ids).join(GroundTruth, (GroundTruth.image_sha256 == Image.sha256) & same_tenant).where(*of),
+        select(*ids).join(GroundTruth, (GroundTruth.accession == Image.accession) & same_tenant).where(*of),
     ).subquery()
     label: Any = func.max(pairs.c.label_id).label("label_id")
     return select(pairs.c.image_id, label).group_by(pairs.c.image_id).subquery()

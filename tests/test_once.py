@@ -108,7 +108,7 @@ def twice(api: Api, address: str, body: object = None) -> Any:
         first.data,
         "true",
     )
-    other = api.client.post(f"{address}?", json={"another": "body"}, headers=named)
+    other = api.client.post(address, json={"another": "body"}, headers=named)
     assert (other.status_code, other.get_json()["code"]) == (422, "idempotency_key_reused")
     return second.json
 

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ from settings import Settings
 from tests.labelled import classified, label, picture
 from tests.service import CARD, until
 from training import runs as training_runs
-from training import shipped
+from training import shipped, verdicts
 from training.retraining import Parts, promote_by_itself
 from training.trainer import Trainer
 from worker.decoders import Decoders
@@ -147,30 +148,53 @@ def cancelled(session: Session, run_id: str) -> None:
     runs.cancel(session, RetrainingRun, run_id, actor="test")
 
 
-@pytest.mark.parametrize(("befalls", "state"), [(stolen, RunState.RUNNING), (cancelled, RunState.CANCELLED)])
-def test_what_befalls_a_run_after_its_last_epoch_leaves_no_candidate(
-    labelled: Callable[[int], Bench],
-    monkeypatch: pytest.MonkeyPatch,
-    befalls: Callable[[Session, str], None],
-    state: RunState,
-) -> None:
-    bench = labelled(1)
-    run_id, trained = bench.ask(), training_runs.trained
+Strike = Callable[[Session, str], None]
 
-    def then(*given: Any, **more: Any) -> training_runs.Run:
-        made = trained(*given, **more)
+
+def struck(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, where: ModuleType, name: str, befalls: Strike
+) -> RetrainingRun:
+    """A run of one epoch that something befalls right after the function of this name."""
+    run_id, done = bench.ask(), getattr(where, name)
+
+    def then(*given: Any, **more: Any) -> Any:
+        made = done(*given, **more)
         with bench.database.write() as session:
             befalls(session, run_id)
         return made
 
-    monkeypatch.setattr(training_runs, "trained", then)
+    monkeypatch.setattr(where, name, then)
     bench.trainer.look()
-    run = bench.run(run_id)
+    return bench.run(run_id)
+
+
+@pytest.mark.parametrize(("befalls", "state"), [(stolen, RunState.RUNNING), (cancelled, RunState.CANCELLED)])
+def test_what_befalls_a_run_after_its_last_epoch_leaves_no_candidate(
+    labelled: Callable[[int], Bench], monkeypatch: pytest.MonkeyPatch, befalls: Strike, state: RunState
+) -> None:
+    bench = labelled(1)
+    run = struck(bench, monkeypatch, training_runs, "trained", befalls)
     assert (run.state, run.epoch, run.version) == (state, 1, None)
-    assert list((bench.parts.settings.home / "runs" / "tensorboard" / run_id).rglob("events.*")), "curves to look at"
+    assert list((bench.parts.settings.home / "runs" / "tensorboard" / run.id).rglob("events.*")), "curves to look at"
     with bench.database.read() as session:
         assert [model.version for model in registry.newest(session)] == [shipped.load()[0].version]
         assert registry.pointed_at(session, registry.CHALLENGER) is None
+
+
+@pytest.mark.parametrize(("befalls", "state"), [(stolen, RunState.RUNNING), (cancelled, RunState.SUCCEEDED)])
+def test_a_candidate_that_is_judged_is_appointed_though_the_run_was_cancelled_but_not_by_who_lost_it(
+    labelled: Callable[[int], Bench], monkeypatch: pytest.MonkeyPatch, befalls: Strike, state: RunState
+) -> None:
+    bench = labelled(1)
+    run = struck(bench, monkeypatch, verdicts, "judge", befalls)
+    assert run.state == state
+    ours = state == RunState.SUCCEEDED
+    with bench.database.read() as session:
+        candidate = registry.newest(session)[0].version
+        assert candidate != shipped.load()[0].version
+        assert registry.pointed_at(session, registry.CHALLENGER) == (candidate if ours else None)
+    checkpoint = bench.parts.settings.home / "runs" / run.id / "checkpoint.npz"
+    assert checkpoint.exists() != ours, "the next attempt trains no epoch again"
 
 
 def test_what_passed_is_promoted_by_itself_only_under_the_name_of_the_setting(long: Bench) -> None:

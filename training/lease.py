@@ -48,11 +48,10 @@ class Lease(threading.Thread):
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
-        """A transaction that is kept only while the run is ours and is to go on. Raises LeaseLost or Stopped."""
+        """A transaction that is kept only while the run is ours. Raises LeaseLost."""
         with self._database.write() as session:
             audit.hold(session)  # first, as who cancels does: nobody waits for the other
             self.note_with(session)
-            self.check()
             yield session
 
     def check(self) -> None:

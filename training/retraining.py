@@ -48,7 +48,8 @@ class TooFewLabels(Exception):
 def carry_out(parts: Parts, run: RetrainingRun, held: Lease) -> Verdict:
     """Train, register, judge, and appoint the challenger; goes on after the last epoch of an earlier attempt.
 
-    Raises TooFewLabels, DataUnusable, ModelUnusable, and Stopped or LeaseLost where the run must not go on: then nothing of it is kept.
+    Raises TooFewLabels, DataUnusable, ModelUnusable, and Stopped or LeaseLost where the run must not go on. A candidate that is registered is judged
+    too, whoever cancels.
     """
     directory = parts.settings.home / "runs" / run.id
     radiographs = _radiographs(parts, run, directory, held)
@@ -66,11 +67,12 @@ def carry_out(parts: Parts, run: RetrainingRun, held: Lease) -> Verdict:
     card = verdicts.with_golden(made.card, made.weights)
     runs.save(directory, replace(made, card=card))
     with held.writing() as session:
+        held.check()
         registry.register(session, parts.blobs, card, made.weights, actor=ACTOR)
-    checkpoint.remove()
     verdict = verdicts.judge(parts.database, parts.blobs, _folder(parts.settings), card.version, actor=ACTOR)
     with held.writing() as session:
         registry.appoint(session, registry.CHALLENGER, card.version, actor=ACTOR)
+    checkpoint.remove()
     return verdict
 
 

@@ -53,12 +53,8 @@ def run(settings: Settings) -> None:
     database, blobs = Database(settings.database_url), Blobs(settings.blobs)
     app = celery_app(settings)
     explanation.register(app, database, blobs)
-    days = {
-        "images": settings.keep_images_days,
-        "results": settings.keep_results_days,
-        "audit": settings.keep_audit_days,
-    }
-    schedule.register(app, Clockwork(database, blobs, Heads(settings.audit_heads), Keep(**days)))
+    keep = Keep(images=settings.keep_images_days, results=settings.keep_results_days, audit=settings.keep_audit_days)
+    schedule.register(app, Clockwork(database, blobs, Heads(settings.audit_heads), keep))
     with _decoders(settings) as decoders:
         device_name = device.prepare()
         from worker.confirmation import Confirmations  # noqa: PLC0415 - loads TensorFlow, which the device must precede

@@ -4,7 +4,8 @@ const REFRESH_MS = 1500;
 async function refresh() {
   const live = document.getElementById("live");
   if (!live || live.dataset.running !== "yes") return;
-  if (!document.hidden) {
+  const inUse = live.contains(document.activeElement) || document.querySelector("dialog[open]");
+  if (!document.hidden && !inUse) {
     try {
       const answer = await fetch(location.href);
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
