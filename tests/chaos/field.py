@@ -181,6 +181,8 @@ class Field:
     def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> int | None:
         """Send the signal; if that is to end the process, wait for it, and leave it down until `spawn`.
 
+        SIGKILL takes the processes that it started with it.
+
         Returns its exit code, or None where it did not end by that.
         """
         part = self._parts[name]
@@ -190,7 +192,10 @@ class Field:
             part.process.send_signal(number)
             return None
         part.down = True
-        part.process.send_signal(number)
+        if number == signal.SIGKILL:
+            processes.kill_family(part.process.pid)
+        else:
+            part.process.send_signal(number)
         give_up = time.monotonic() + _STOP_SECONDS
         while part.process.poll() is None and time.monotonic() < give_up:
             time.sleep(0.01)

@@ -1,5 +1,6 @@
 """Processes of the system: real programs, or forks of one that has everything imported, which start in no time."""
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -7,6 +8,10 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
+
+import psutil
+
+from tests.service import until
 
 _PRELOADED = ["tests.chaos.standin", "api.server", "celery.bin.worker", "kombu.transport.redis", "worker.process",
               "sqlalchemy.dialects.postgresql.psycopg", "sqlalchemy.dialects.sqlite"]  # fmt: skip
@@ -60,6 +65,28 @@ class Fork:
 
     def send_signal(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)
+
+
+def kill_family(pid: int) -> None:
+    """Kill a process and those that it started; when this returns, what they left behind changes no more.
+
+    gunicorn's own process only watches: the one that answers requests is its child, and would outlive it for a while.
+    """
+    with contextlib.suppress(psutil.NoSuchProcess):
+        parent = psutil.Process(pid)
+        parent.suspend()  # so that it starts no more
+        children = parent.children(recursive=True)
+        for process in (parent, *children):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        until(lambda: not any(map(_runs, children)), "its children have ended")
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _become(what: str, environment: dict[str, str], log: Path) -> None:
