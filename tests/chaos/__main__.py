@@ -31,9 +31,9 @@ _AT_ONCE = 2
 # What is switched off, under which fault, how often in CI and in full.
 _OFF = {
     "sweeper": ("worker-kill", SQLITE, 10, 50),
-    "ring": ("broker-wipe", SQLITE, 2, 5),
+    "ring": ("broker-wipe", SQLITE, 2, 3),
     "lease": ("worker-kill", SQLITE, 5, 20),
-    "fence": ("worker-stop", POSTGRESQL, 4, 20),
+    "fence": ("worker-stop", POSTGRESQL, 6, 20),
     "fsync": ("power-cut", SQLITE, 2, 10),
     "plain": (PLAIN, SQLITE, 30, 150),
     switches.NOTHING: ("worker-kill", SQLITE, 10, 50),
@@ -164,7 +164,7 @@ def _histories(tier: str, also: Sequence[str]) -> str:
     if not any((_KEPT / tier / f"histories-{commit}").exists() for commit in {_commit(), *also}) or _changed():
         command = [sys.executable, "-m", "pytest", "-q", "tests/test_machine.py"]
         done = subprocess.run(
-            ["nice", "-n", "19", "env", f"HISTORIES={histories}", f"STEPS={steps}", *command],
+            ["nice", "-n", "5", "env", f"HISTORIES={histories}", f"STEPS={steps}", *command],
             check=False,
             capture_output=True,
             cwd=ROOT,

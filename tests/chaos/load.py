@@ -20,6 +20,7 @@ from PIL import Image
 
 _SENDERS = 2
 _BACKLOG = 150
+_PAUSE_SECONDS = 0.5  # so that the processors are free to show how soon a fault is mended
 _BOUNDARY = "chaos"
 _PATIENCE_SECONDS = 12
 
@@ -155,6 +156,7 @@ class Load:
                 continue
             try:
                 self.submit(self.batch(self._dice.randint(4, 16)))
+                self._stopping.wait(_PAUSE_SECONDS)
             except Exception as error:  # noqa: BLE001 - a sender that ends in silence would leave less to break
                 self.gave_up.append(f"{type(error).__name__}: {error}")
 
