@@ -62,12 +62,13 @@ def import_(settings: Settings, /, paths: Sequence[str], *, wait: bool, **more: 
 
 @click.command()
 @click.argument("batch", required=False, shell_complete=batch_ids)
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="Batches, the newest first.")
 @json_option
 @click.pass_obj
-def status(settings: Settings, batch: str | None) -> None:
+def status(settings: Settings, batch: str | None, *, limit: int) -> None:
     """Show one batch, or the newest ones."""
     with connected(settings) as client:
-        found = [client.batch(batch)] if batch else client.batches()
+        found = [client.batch(batch)] if batch else client.batches(limit=limit)
     answer(plain_data(found[0]) if batch else [plain_data(one) for one in found], lambda: _show_batches(found))
 
 

@@ -7,10 +7,10 @@ from pydantic import BaseModel, Field
 from api.access import needs, of_the_installation
 from api.models import refusing
 from api.problems import Problem
-from api.runs import RunAnswer, RunsQuery, standing, stop
+from api.runs import RunAnswer, RunPage, RunsQuery, page, standing, stop
 from api.texts import Text
 from api.wiring import parts, who
-from db import reclassification, runs
+from db import reclassification
 from db.keys import Scope
 from db.reclassification import ReclassificationRun, SameVersion
 from db.runs import RunUnfinished
@@ -39,8 +39,8 @@ class ReclassificationAnswer(RunAnswer):
     missing: dict[str, int] = Field(description="Images that could not be seen anew, by code; their results stand")
 
 
-class ReclassificationList(BaseModel):
-    data: list[ReclassificationAnswer]
+class ReclassificationList(RunPage[ReclassificationAnswer]):
+    """Newest first."""
 
 
 @blueprint.post("")
@@ -73,10 +73,8 @@ def ask(wanted: Wanted) -> tuple[ReclassificationAnswer, int, dict[str, str]]:
 @blueprint.input(RunsQuery, location="query", arg_name="query")
 @blueprint.output(ReclassificationList)
 @blueprint.doc(summary="The newest reclassifications")
-def index(query: RunsQuery) -> ReclassificationList:
-    with parts().database.read() as session:
-        found = runs.newest(session, ReclassificationRun, limit=query.limit)
-        return ReclassificationList(data=[ReclassificationAnswer.of(run) for run in found])
+def index(query: RunsQuery) -> RunPage[ReclassificationAnswer]:
+    return page(ReclassificationRun, ReclassificationAnswer, query)
 
 
 @blueprint.get("/<run_id>")

@@ -2,11 +2,11 @@
 
 from apiflask import APIBlueprint
 from flask import current_app, url_for
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from api.access import needs, of_the_installation
 from api.problems import Problem
-from api.runs import RunAnswer, RunsQuery, standing, stop
+from api.runs import RunAnswer, RunPage, RunsQuery, page, standing, stop
 from api.wiring import parts, who
 from db import runs
 from db.keys import Scope
@@ -27,8 +27,8 @@ class RetrainingAnswer(RunAnswer):
     passed: bool | None = Field(description="Whether the candidate passed the gate")
 
 
-class RetrainingList(BaseModel):
-    data: list[RetrainingAnswer]
+class RetrainingList(RunPage[RetrainingAnswer]):
+    """Newest first."""
 
 
 @blueprint.post("")
@@ -55,11 +55,8 @@ def ask() -> tuple[RetrainingAnswer, int, dict[str, str]]:
 @blueprint.input(RunsQuery, location="query", arg_name="query")
 @blueprint.output(RetrainingList)
 @blueprint.doc(summary="The newest runs")
-def index(query: RunsQuery) -> RetrainingList:
-    with parts().database.read() as session:
-        return RetrainingList(
-            data=[RetrainingAnswer.of(run) for run in runs.newest(session, RetrainingRun, limit=query.limit)]
-        )
+def index(query: RunsQuery) -> RunPage[RetrainingAnswer]:
+    return page(RetrainingRun, RetrainingAnswer, query)
 
 
 @blueprint.get("/<run_id>")

@@ -1,7 +1,7 @@
 """What every run of the trainer answers, and how it is stopped, whatever its kind."""
 
 from datetime import datetime
-from typing import Annotated, Self, TypeVar
+from typing import Annotated, Generic, Self, TypeVar
 
 from flask import current_app
 from pydantic import BaseModel, ConfigDict, Field
@@ -33,9 +33,23 @@ class RunAnswer(BaseModel):
 
 class RunsQuery(Query):
     limit: Annotated[int, Field(ge=1, le=100)] = 20
+    after: str | None = Field(default=None, pattern="^[a-z]+_[0-9a-f]+$", description="Id of the last run seen")
 
 
 Answer = TypeVar("Answer", bound=RunAnswer)
+
+
+class RunPage(BaseModel, Generic[Answer]):
+    data: list[Answer]
+    has_more: bool
+    after: str | None = Field(description="Pass as `after` for the next page")
+
+
+def page(kind: type[Run], answer: type[Answer], query: RunsQuery) -> RunPage[Answer]:
+    with parts().database.read() as session:
+        found = [answer.of(run) for run in runs.newest(session, kind, limit=query.limit + 1, after=query.after)]
+    data, more = found[: query.limit], len(found) > query.limit
+    return RunPage(data=data, has_more=more, after=data[-1].id if more else None)
 
 
 def standing(kind: type[Run], run_id: str, answer: type[Answer], *, unknown: Problem) -> Answer:

@@ -6,12 +6,13 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from email.utils import parsedate_to_datetime
+from itertools import islice
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
 
 from cxr_client import heatmaps, verifications
-from cxr_client.answers import Batch, History, Image, Kind, Limits, Ready, Result, Submitted, data, read
+from cxr_client.answers import Batch, History, Image, Kind, Limits, Ready, Result, Submitted, read
 from cxr_client.drafts import Draft, at
 from cxr_client.errors import StillOpen
 from cxr_client.keys import Keys
@@ -26,6 +27,7 @@ _WAIT_SECONDS = 20
 _RECEIVED_SECONDS = 600.0  # the server reads, checks and keeps 5 GiB before it answers
 _NOT_MODIFIED = 304
 _PAGE = 1000
+_BATCHES = 100  # in one page
 
 
 class Client:
@@ -80,9 +82,9 @@ class Client:
         return self.ask(Batch, "GET", at(batch_id))
 
     def batches(self, *, limit: int = 20) -> list[Batch]:
-        """The newest ones, newest first."""
-        told = self._transport.json("GET", "/v1/batches", params={"limit": limit})
-        return [read(Batch, one) for one in data(told)]
+        """The newest ones, newest first, and no more than `limit`."""
+        told = self._transport.pages("/v1/batches", size=min(limit, _BATCHES))
+        return [read(Batch, one) for one in islice(told, limit)]
 
     def import_(
         self,
@@ -238,13 +240,8 @@ class Client:
 
     def pages(self, kind: type[Kind], path: str, params: Mapping[str, str | None]) -> Iterator[Kind]:
         """Every entry of any call that answers in pages."""
-        given = {name: value for name, value in params.items() if value is not None} | {"limit": str(_PAGE)}
-        while True:
-            told = self._transport.json("GET", path, params=given)
-            yield from (read(kind, one) for one in data(told))
-            if not told.get("has_more"):
-                return
-            given["after"] = str(told["after"])
+        given = {name: value for name, value in params.items() if value is not None}
+        return (read(kind, one) for one in self._transport.pages(path, given, size=_PAGE))
 
     def __enter__(self) -> Self:
         return self

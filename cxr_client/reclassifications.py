@@ -2,7 +2,7 @@
 
 from urllib.parse import quote
 
-from cxr_client.answers import data, read
+from cxr_client.answers import read
 from cxr_client.records import Reclassification
 from cxr_client.transport import Transport
 
@@ -21,8 +21,8 @@ class Reclassifications:
         return read(Reclassification, self._transport.json("POST", _PATH, json=asked))
 
     def all(self) -> list[Reclassification]:
-        """The newest ones, newest first."""
-        return [read(Reclassification, one) for one in data(self._transport.json("GET", _PATH))]
+        """All of them, newest first."""
+        return [read(Reclassification, one) for one in self._transport.pages(_PATH, size=100)]
 
     def one(self, run_id: str) -> Reclassification:
         """Where it stands."""

@@ -2,7 +2,7 @@
 
 from urllib.parse import quote
 
-from cxr_client.answers import data, read
+from cxr_client.answers import read
 from cxr_client.records import Model, ModelList, Monitoring, Promotion, RetrainingRun
 from cxr_client.transport import Transport
 
@@ -38,8 +38,8 @@ class Models:
         return read(RetrainingRun, self._transport.json("POST", _RUNS))
 
     def runs(self) -> list[RetrainingRun]:
-        """The newest runs, newest first."""
-        return [read(RetrainingRun, one) for one in data(self._transport.json("GET", _RUNS))]
+        """All runs, newest first."""
+        return [read(RetrainingRun, one) for one in self._transport.pages(_RUNS, size=100)]
 
     def run(self, run_id: str) -> RetrainingRun:
         """Where it stands."""

@@ -3,13 +3,14 @@
 import random
 import secrets
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
 import httpx
 
+from cxr_client.answers import data
 from cxr_client.errors import AnswerUnknown, ClientError, NotAllowed, ServerAway, ServerRefused
 from cxr_client.version import VERSION
 
@@ -77,6 +78,16 @@ class Transport:
             raise self._away(error) from error
         finally:
             answer.close()
+
+    def pages(self, path: str, params: Mapping[str, str] | None = None, *, size: int) -> Iterator[Any]:
+        """Every entry of a call that answers in pages, `size` of them at a time."""
+        given = {**(params or {}), "limit": str(size)}
+        while True:
+            told = self.json("GET", path, params=given)
+            yield from data(told)
+            if not told.get("has_more"):
+                return
+            given["after"] = str(told["after"])
 
     def _persisted(self, send: Callable[[], httpx.Response]) -> httpx.Response:
         pause, waited = 0.5, 0.0

@@ -30,10 +30,5 @@ class Webhooks:
 
     def deliveries(self, webhook_id: str) -> Iterator[Delivery]:
         """What it was told, newest first, and how far each message got."""
-        address, after = f"{_HOOKS}/{quote(webhook_id, safe='')}/deliveries", ""
-        while True:
-            told = self._transport.json("GET", address, params={"after": after} if after else {})
-            yield from (read(Delivery, one) for one in data(told))
-            if not told["has_more"]:
-                return
-            after = str(told["after"])
+        address = f"{_HOOKS}/{quote(webhook_id, safe='')}/deliveries"
+        return (read(Delivery, one) for one in self._transport.pages(address, size=100))

@@ -111,8 +111,10 @@ def find(session: Session, kind: type[OneRun], run_id: str) -> OneRun | None:
     return session.get(kind, run_id) if run_id.isprintable() else None
 
 
-def newest(session: Session, kind: type[OneRun], *, limit: int) -> list[OneRun]:
-    return list(session.scalars(select(kind).order_by(kind.id.desc()).limit(limit)))
+def newest(session: Session, kind: type[OneRun], *, limit: int, after: str | None = None) -> list[OneRun]:
+    """Newest first; `after` is the id of the last one seen."""
+    query = select(kind).order_by(kind.id.desc()).limit(limit)
+    return list(session.scalars(query.where(kind.id < after) if after else query))
 
 
 def cancel(session: Session, kind: type[Run], run_id: str, *, actor: str) -> None:

@@ -105,6 +105,16 @@ def test_waiting_ends_where_its_time_is_over(alone: Settings, pictures: list[Pat
         assert there.retry(sent.id).state == "processing"
 
 
+def test_batches_and_runs_come_from_as_many_pages_as_they_need(alone: Settings, pictures: list[Path]) -> None:
+    with client(alone) as there:
+        sent = [there.submit(pictures[:1]).id for _ in range(103)][::-1]
+        assert [batch.id for batch in there.batches(limit=101)] == sent[:101]
+        assert [batch.id for batch in there.batches(limit=1000)][:103] == sent
+        there.models.cancel_run(there.models.retrain().id)
+        there.models.cancel_run(there.models.retrain().id)
+        assert [run.state for run in there.models.runs()] == ["cancelled", "cancelled"]
+
+
 # The key
 
 

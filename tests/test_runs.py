@@ -124,8 +124,11 @@ def test_a_recall_is_asked_for_seen_listed_and_cancelled(api: Api) -> None:
     assert call(api, f"/{run_id}/cancel", method="POST").json["state"] == "cancelled"
     assert call(api, f"/{run_id}/cancel", method="POST").json["code"] == "reclassification_finished"
     second = call(api, **wanted()).json["id"]
-    assert [run["id"] for run in call(api).json["data"]] == [second, run_id]
-    assert [run["id"] for run in call(api, "?limit=1").json["data"]] == [second]
+    whole, first = call(api).json, call(api, "?limit=1").json
+    assert ([run["id"] for run in whole["data"]], whole["has_more"]) == ([second, run_id], False)
+    assert ([run["id"] for run in first["data"]], first["has_more"], first["after"]) == ([second], True, second)
+    last = call(api, f"?limit=1&after={second}").json
+    assert ([run["id"] for run in last["data"]], last["has_more"], last["after"]) == ([run_id], False, None)
 
 
 def test_what_cannot_be_recalled_is_a_problem(api: Api) -> None:

