@@ -67,7 +67,9 @@ def index(query: ListQuery) -> BatchList:
 @blueprint.get("/<batch_id>")
 @needs(Scope.READ)
 @blueprint.output(BatchStatus)
-@blueprint.doc(summary="State, live counts and forecast of a batch; `Prefer: wait=20` waits for a change")
+@blueprint.doc(
+    summary="State, live counts and forecast of a batch; `Prefer: wait=20` waits for a change", responses=[404, 410]
+)
 def status(batch_id: str) -> Response:
     seconds = polling.wanted_seconds(request)
     answer, entity_tag = _standing(batch_id)
@@ -92,6 +94,10 @@ def status(batch_id: str) -> Response:
 def _standing(batch_id: str) -> tuple[BatchStatus, str]:
     """Where the batch stands, with its entity tag."""
     progress = _progress(batch_id)
+    if progress.purged_at and progress.results_purged_at:
+        raise Problem(
+            410, "results_purged", "The batch's images and its results are gone; the audit still tells of it."
+        )
     with parts().system.read() as session:  # others' images wait before it too
         answer = BatchStatus.at(progress, forecast.forecast(session, progress))
     return answer, polling.tag(answer, without={"queue_position", "eta_seconds"})

@@ -112,6 +112,9 @@ def test_results_go_by_their_own_clock_and_are_410_then(classified: Api, batch: 
     assert "results were purged" in classified.client.get(f"/batches/{batch}").text
     assert classified.client.get("/v1/results/result_0").status_code == 404, "what never was is not gone"
     assert ("results.purged", "retention") in actions(classified)
+    assert retention.purge_images(classified.parts.system, classified.parts.blobs, 30) == 1
+    gone: Any = classified.client.get(f"/v1/batches/{batch}")
+    assert (gone.status_code, gone.json["code"]) == (410, "results_purged"), "neither images nor results are left"
 
 
 def test_nothing_that_names_a_study_is_left(classified: Api) -> None:
