@@ -45,6 +45,7 @@ class Batch(Answer):
     finished_at: datetime | None
     expires_at: datetime | None
     purged_at: datetime | None
+    results_purged_at: datetime | None = None
     notice: str
     queue_position: int | None = None
     eta_seconds: float | None = None
@@ -79,7 +80,10 @@ class Original(Answer):  # what was said first, where another result stands in i
 
 
 class Image(Answer):
-    """One image of a batch where it stands; `label` and `probability` are None until it is classified."""
+    """One image of a batch where it stands; `label` and `probability` are None until it is classified.
+
+    From `band_low` and below `band_high`, a probability decides nothing: the label is inconclusive.
+    """
 
     custom_id: str
     state: str
@@ -87,6 +91,8 @@ class Image(Answer):
     label: str | None
     probability: float | None
     threshold: float | None
+    band_low: float | None = None
+    band_high: float | None = None
     reasons: list[str] | None
     notes: list[str] | None = None
     gate: str | None
@@ -113,6 +119,8 @@ class Result(Answer):
     raw_probability: float | None
     probability: float | None
     threshold: float
+    band_low: float | None = None
+    band_high: float | None = None
     label: str
     reasons: list[str]
     notes: list[str] | None = None
@@ -144,6 +152,8 @@ class History(Answer):
 
 
 class Limits(Answer):
+    """What the server takes; None where it sets no limit, or is older than this client and does not say."""
+
     images_per_batch: int
     bytes_per_image: int
     bytes_per_request: int
@@ -151,6 +161,18 @@ class Limits(Answer):
     bytes_per_custom_id: int
     growth_in_zip: int
     formats: list[str]
+    bytes_per_json: int | None = None
+    characters_per_idempotency_key: int | None = None
+    paths_per_import: int | None = None
+    labels_per_request: int | None = None
+    webhooks: int | None = None
+    attempts_per_message: int | None = None
+    seconds_to_wait: int | None = None
+    hours_until_expiry: int | None = None
+    requests_per_minute: int | None = None
+    images_per_day: int | None = None
+    bytes_per_day: int | None = None
+    images_waiting: int | None = None
 
 
 class Ready(Answer):

@@ -54,6 +54,26 @@ class Promotion(Answer):
     settled_at: datetime | None
 
 
+class Finding(Answer):
+    """What one rule of the gate measured, and the bound that it had to keep."""
+
+    rule: str
+    passed: bool
+    measured: float | None
+    bound: float | None
+    words: str
+
+
+class Verdict(Answer):
+    """What the gate found of a version against the champion, on the frozen fold."""
+
+    passed: bool
+    champion: str
+    fold_fingerprint: str
+    findings: list[Finding]
+    created_at: datetime
+
+
 class Model(Answer):
     version: str
     aliases: list[str]
@@ -63,6 +83,34 @@ class Model(Answer):
     data_fingerprint: str
     registered_at: datetime
     auroc: float | None
+    verdict: Verdict | None = None
+
+
+class Flip(Answer):
+    """So many images to which the version would have given another label."""
+
+    site: str
+    source: str
+    before: str
+    after: str
+    images: int
+
+
+class Shadow(Answer):
+    """What a version would have said of the last images; none of it is a result."""
+
+    images: int
+    unreadable: int
+    flips: list[Flip]
+    created_at: datetime
+
+
+class ModelWhole(Model):
+    """One version with all that is kept of it."""
+
+    shadow: Shadow | None
+    config: dict[str, Any]
+    metrics: dict[str, Any]
 
 
 class ModelList(Answer):
@@ -71,11 +119,18 @@ class ModelList(Answer):
 
 
 class RetrainingRun(Answer):
-    """A run that makes a candidate: `version` once it did, `passed` what the gate says of it."""
+    """A run that makes a candidate: `version` once it did, `passed` what the gate says of it.
+
+    It trains on `new_images` stored images with a label; `left_out` are those that cannot be used.
+    """
 
     id: str
     state: str
+    actor: str | None = None
     cancelling: bool
+    attempts: int | None = None
+    new_images: int | None = None
+    left_out: int | None = None
     epoch: int
     epochs: int | None
     version: str | None
@@ -99,6 +154,7 @@ class Reclassification(Answer):
     new_version: str = Field(alias="with")
     dry_run: bool
     cancelling: bool
+    attempts: int | None = None
     total: int | None
     done: int
     changes: dict[str, dict[str, int]]

@@ -3,7 +3,7 @@
 from urllib.parse import quote
 
 from cxr_client.answers import read
-from cxr_client.records import Model, ModelList, Monitoring, Promotion, RetrainingRun
+from cxr_client.records import ModelList, ModelWhole, Monitoring, Promotion, RetrainingRun
 from cxr_client.transport import Transport
 
 
@@ -17,9 +17,9 @@ class Models:
         """The registered versions, and the last change of champion that was asked for."""
         return read(ModelList, self._transport.json("GET", "/v1/models"))
 
-    def one(self, version: str) -> Model:
-        """One version; `figures` and `config` are in what it answers beyond its fields."""
-        return read(Model, self._transport.json("GET", f"/v1/models/{quote(version, safe='')}"))
+    def one(self, version: str) -> ModelWhole:
+        """One version with its figures, how it was made, and what it would have said of late."""
+        return read(ModelWhole, self._transport.json("GET", f"/v1/models/{quote(version, safe='')}"))
 
     def monitoring(self, version: str) -> Monitoring:
         """How it does by ground truth, and how far what comes in has moved."""

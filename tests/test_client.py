@@ -11,8 +11,9 @@ import pytest
 from pydantic import BaseModel
 
 import cxr_client
-from api import schemas
+from api import keys, labels, models, monitoring, schemas, trail, verifications, webhooks
 from api.reclassification import ReclassificationAnswer
+from api.retraining import RetrainingAnswer
 from cxr_client import Client, NotAllowed
 from cxr_client.version import VERSION
 from settings import Settings
@@ -43,7 +44,7 @@ def test_client_server_and_package_have_one_version() -> None:
     assert PYPROJECT["project"]["version"] == VERSION
 
 
-def test_the_client_needs_no_field_that_the_api_does_not_answer() -> None:
+def test_the_client_has_each_field_that_the_api_answers_and_needs_no_other() -> None:
     pairs: dict[type[BaseModel], type[BaseModel]] = {
         cxr_client.Batch: schemas.BatchStatus,
         cxr_client.Submitted: schemas.SubmittedAnswer,
@@ -52,11 +53,31 @@ def test_the_client_needs_no_field_that_the_api_does_not_answer() -> None:
         cxr_client.Result: schemas.ResultAnswer,
         cxr_client.Limits: schemas.Limits,
         cxr_client.Ready: schemas.Ready,
+        cxr_client.Original: schemas.OriginalAnswer,
         cxr_client.Reclassification: ReclassificationAnswer,
+        cxr_client.RetrainingRun: RetrainingAnswer,
+        cxr_client.ModelWhole: models.ModelWhole,
+        cxr_client.Verdict: models.VerdictAnswer,
+        cxr_client.Finding: models.FindingAnswer,
+        cxr_client.Shadow: models.ShadowAnswer,
+        cxr_client.Flip: models.Flip,
+        cxr_client.Promotion: models.PromotionAnswer,
+        cxr_client.Performance: monitoring.PerformanceAnswer,
+        cxr_client.Rate: monitoring.RateAnswer,
+        cxr_client.Drift: monitoring.DriftAnswer,
+        cxr_client.Key: keys.KeyMade,
+        cxr_client.Label: labels.LabelAnswer,
+        cxr_client.LabelRow: labels.RowAnswer,
+        cxr_client.Webhook: webhooks.WebhookMade,
+        cxr_client.Delivery: webhooks.DeliveryAnswer,
+        cxr_client.AuditEvent: trail.AuditEvent,
+        cxr_client.AuditEnd: trail.AuditEnd,
+        cxr_client.Step: trail.Step,
+        cxr_client.Verification: verifications.Verification,
     }
     for kind, answered in pairs.items():
         needed = {name for name, field in kind.model_fields.items() if field.is_required()}
-        assert needed <= set(answered.model_fields), kind
+        assert needed <= set(answered.model_fields) <= set(kind.model_fields), kind
 
 
 # Using
