@@ -168,7 +168,7 @@ def _results(batch_id: str, media_type: str, *, partial: bool) -> Response:
     if progress.open or progress.counts[ImageState.CLASSIFIED]:
         form = next(suffix for suffix, known in _TYPES.items() if known == media_type)
         parts().looks.at_export(who(), batch_id, form=form)
-    body = bodies[media_type]()
+    body = results.gathered(bodies[media_type]())
     return Response(body, content_type=f"{media_type}; charset=utf-8", headers={"Cache-Control": "no-store"})
 
 

@@ -34,6 +34,7 @@ def complete(spec: Any) -> Any:
     components.setdefault("responses", {})["Problem"] = {"description": "Refused, with a code", "content": refusal}
     spec["tags"] = list({tag["name"]: tag for tag in spec.get("tags", [])}.values())
     for method, operation in _operations(spec):
+        _refuse_queries(method, operation["responses"], operation.get("parameters", []))
         _refuse_alike(operation)
         _name_parameters(operation)
         if method == "post":
@@ -53,6 +54,12 @@ def _operations(spec: Any) -> Iterator[tuple[str, Any]]:
         for method, operation in path.items():
             if method != "parameters":
                 yield method, operation
+
+
+def _refuse_queries(method: str, responses: Any, parameters: Any) -> None:
+    """APIFlask takes a wrong query for a wrong body."""
+    if any(parameter["in"] == "query" for parameter in parameters):
+        responses["400"] = responses.pop("422") if method == "get" else responses["422"]
 
 
 def _refuse_alike(operation: Any) -> None:

@@ -61,11 +61,12 @@ def answer(problem: Problem) -> Response:
 
 def _from_http(error: HTTPError) -> Response:
     """Flask's own errors, and queries that APIFlask found wrong: `detail` then names the fields."""
-    fields = error.detail.get("query", error.detail) if isinstance(error.detail, dict) else {}
-    words = [f"{name}: {', '.join(map(str, told))}" for name, told in fields.items()] or [str(error.message)]
-    response = _response(
-        error.status_code, _body(error.status_code, _CODES.get(error.status_code, "error"), "; ".join(words))
-    )
+    found = error.detail if isinstance(error.detail, dict) else {}
+    status, code = error.status_code, _CODES.get(error.status_code, "error")
+    if "query" in found:
+        found, status, code = found["query"], 400, "invalid_query"
+    words = [f"{name}: {', '.join(map(str, told))}" for name, told in found.items()] or [str(error.message)]
+    response = _response(status, _body(status, code, "; ".join(words)))
     if isinstance(request.routing_exception, MethodNotAllowed):
         response.headers["Allow"] = ", ".join(sorted(request.routing_exception.valid_methods or ()))
     return response

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from api.schemas import BatchAnswer, ImageAnswer
@@ -18,7 +18,19 @@ _NOW = (
 _FIRST = ("label", "probability", "model_version")
 _NOTES = "notes"
 COLUMNS: Final = (*_NOW, *(f"original_{name}" for name in _FIRST), _NOTES)  # a new one comes last
+_PIECE = 32_000
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def gathered(lines: Iterable[str]) -> Iterator[str]:
+    """Yield the same text in pieces of some thousand characters: each costs a chunk of HTTP, whatever is in it."""
+    piece = io.StringIO()
+    for line in lines:
+        if piece.write(line) and piece.tell() >= _PIECE:
+            yield piece.getvalue()
+            piece = io.StringIO()
+    if piece.tell():
+        yield piece.getvalue()
 
 
 def as_csv(database: Database, batch_id: str) -> Iterator[str]:

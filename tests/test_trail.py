@@ -112,8 +112,8 @@ def test_the_audit_is_filtered(classified: Api, query: str, actions: set[str]) -
 
 
 def test_a_filter_that_nobody_knows_is_refused(api: Api) -> None:
-    assert api.client.get("/v1/audit?whom=me").status_code == 422
-    assert api.client.get("/v1/audit?from=2026-01-01T00:00:00").status_code == 422, "without a zone"
+    assert api.client.get("/v1/audit?whom=me").status_code == 400
+    assert api.client.get("/v1/audit?from=2026-01-01T00:00:00").status_code == 400, "without a zone"
 
 
 def exported(api: Api, *words: str) -> list[dict[str, Any]]:
