@@ -12,17 +12,10 @@ from cxr_client.errors import (
     ServerRefused,
     StillOpen,
 )
-from cxr_client.records import (
-    AuditEnd,
-    AuditEvent,
-    Delivery,
+from cxr_client.models import (
     Drift,
     Finding,
     Flip,
-    Key,
-    Label,
-    Labelled,
-    LabelRow,
     Model,
     ModelList,
     ModelWhole,
@@ -30,10 +23,19 @@ from cxr_client.records import (
     Performance,
     Promotion,
     Rate,
-    Reclassification,
-    RetrainingRun,
     Shadow,
     Verdict,
+)
+from cxr_client.records import (
+    AuditEnd,
+    AuditEvent,
+    Delivery,
+    Key,
+    Label,
+    Labelled,
+    LabelRow,
+    Reclassification,
+    RetrainingRun,
     Verification,
     Webhook,
 )

@@ -3,7 +3,8 @@
 from urllib.parse import quote
 
 from cxr_client.answers import read
-from cxr_client.records import ModelList, ModelWhole, Monitoring, Promotion, RetrainingRun
+from cxr_client.models import ModelList, ModelWhole, Monitoring, Promotion
+from cxr_client.records import RetrainingRun
 from cxr_client.transport import Transport
 
 
