@@ -30,12 +30,13 @@ def free_port() -> int:
 
 
 def until(condition: Callable[[], Any], what: str, *, seconds: float = PATIENCE_SECONDS) -> Any:
-    """Wait for a condition, never by sleep alone, and return what it gave."""
-    deadline = time.monotonic() + seconds
+    """Wait for a condition, never by sleep alone, and return what it gave; who waits long asks seldom."""
+    begun = time.monotonic()
     while not (value := condition()):
-        if time.monotonic() > deadline:
+        waited = time.monotonic() - begun
+        if waited > seconds:
             raise AssertionError(f"not within {seconds} s: {what}")
-        time.sleep(0.05)
+        time.sleep(min(0.05 + waited / 20, 0.5))
     return value
 
 
