@@ -1,6 +1,7 @@
 """Every fault, done once."""
 
 import contextlib
+import os
 import signal
 import threading
 import time
@@ -277,6 +278,8 @@ def cut_power(scene: Scene) -> None:
     """End everything at once, and take away what was not yet on the disk."""
     scene.wait_for_work()
     names = ["api", *scene.field.workers()]
+    for name in names:
+        os.kill(scene.field.pid(name), signal.SIGSTOP)
     for name in names:
         scene.field.kill(name)
     power.cut(scene.field.blobs.root, scene.field.journal, scene.before)

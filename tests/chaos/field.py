@@ -181,7 +181,7 @@ class Field:
     def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> int | None:
         """Send the signal; if that is to end the process, wait for it, and leave it down until `spawn`.
 
-        SIGKILL takes the processes that it started with it.
+        The API's SIGKILL takes the process that answers for it along; what a worker started is left to find out.
 
         Returns its exit code, or None where it did not end by that.
         """
@@ -192,7 +192,7 @@ class Field:
             part.process.send_signal(number)
             return None
         part.down = True
-        if number == signal.SIGKILL:
+        if number == signal.SIGKILL and name == "api" and part.process.poll() is None:
             processes.kill_family(part.process.pid)
         else:
             part.process.send_signal(number)
@@ -263,7 +263,7 @@ class Field:
             self._watcher.join()
         for part in self._parts.values():
             if part.process and part.process.poll() is None:
-                part.process.send_signal(signal.SIGKILL)
+                processes.kill_family(part.process.pid)
                 part.process.wait()
         for proxy in self.proxies.values():
             proxy.close()

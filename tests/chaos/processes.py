@@ -72,7 +72,7 @@ class Fork:
 
 
 def kill_family(pid: int) -> None:
-    """Kill a process and those that it started; when this returns, what they left behind changes no more.
+    """Kill a process and those that it started; when this returns, they change nothing more.
 
     gunicorn's own process only watches: the one that answers requests is its child, and would outlive it for a while.
     """
@@ -83,7 +83,7 @@ def kill_family(pid: int) -> None:
         for process in (parent, *children):
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-        until(lambda: not any(map(_runs, children)), "its children have ended")
+        until(lambda: not any(map(_runs, (parent, *children))), "it and its children have ended")
 
 
 def _runs(process: psutil.Process) -> bool:
