@@ -42,6 +42,13 @@ def of_the_installation(view: View) -> View:
     return view
 
 
+def must_be_the_installations(caller: Caller) -> None:
+    """Raise Problem unless the key is of the installation's own tenant."""
+    if caller.tenant != DEFAULT:
+        words = f"This belongs to all hospitals: it needs a key of the tenant {DEFAULT}, the installation's own."
+        raise Problem(403, "not_the_installation", words)
+
+
 def register(app: APIFlask) -> None:
     """Ask every request for its key. Raises AssertionError for a route that does not say what it needs."""
     app.before_request(_admit)
@@ -72,9 +79,8 @@ def _admit() -> Response | None:
     if not needed & caller.scopes:
         wanted = " or ".join(sorted(needed))
         raise Problem(403, "scope_missing", f"This needs a key with the scope {wanted}.")
-    if caller.tenant != DEFAULT and getattr(current_app.view_functions[request.endpoint], _SHARED, False):
-        words = f"All hospitals share the models: this needs a key of the tenant {DEFAULT}, the installation's own."
-        raise Problem(403, "not_the_installation", words)
+    if getattr(current_app.view_functions[request.endpoint], _SHARED, False):
+        must_be_the_installations(caller)
     g.caller = caller
     return None
 

@@ -13,9 +13,9 @@ import click
 import home
 from api import fhir
 from api.connection import connected, plain_data
-from cxr_client import AuditEvent, Client
-from db import audit as chain
-from db import proof, trail
+from cxr_client import AuditEvent
+from db import audit as audits
+from db import proof, tenancy, trail
 from db.audit import Entry
 from db.chains import AuditRow
 from db.database import Database
@@ -29,6 +29,16 @@ if TYPE_CHECKING:
     from db.proof import Signed
 
 
+_OWN, _INSTALLATION = "own", "installation"
+_of_the_installation = click.option(
+    "--installation",
+    "chain",
+    flag_value=_INSTALLATION,
+    default=_OWN,
+    help="The chain of what belongs to no hospital: models, promotions, tenants.",
+)
+
+
 @click.group()
 def audit() -> None:
     """The append-only record of what happened."""
@@ -37,12 +47,13 @@ def audit() -> None:
 @audit.command()
 @click.option("--head", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Signed heads, a line each.")
 @click.option("--key", help="The public key to trust, in hexadecimal; that of CXR_AUDIT_HEADS if none is given.")
+@_of_the_installation
 @json_option
 @click.pass_obj
-def verify(settings: Settings, head: Path | None, key: str | None) -> None:
+def verify(settings: Settings, head: Path | None, key: str | None, chain: str) -> None:
     """Walk every chain, compare it with its signed heads; exits with 1 if a row was edited, deleted, swapped or cut off.
 
-    With CXR_URL: every row of one's own hospital comes over HTTP, and every hash is computed here.
+    With CXR_URL: every row of one's own hospital, or of the installation, comes over HTTP, and every hash is computed here.
     """
     from db import heads  # noqa: PLC0415 - every command would pay for the cryptography
 
@@ -54,7 +65,7 @@ def verify(settings: Settings, head: Path | None, key: str | None) -> None:
     try:
         signed = heads.hashes(heads.read(head, str(trusted)) if head else own.kept() if own else ())
         with words.status("walking the chains"):
-            verdict, signed = _of_database(database, signed) if database else _of_server(settings, signed)
+            verdict, signed = _of_database(database, signed) if database else _of_server(settings, signed, chain)
         if verdict.pruned and not trusted:
             fail("rows were removed by retention: give the key that vouches for that with --key", code="no_public_key")
         if not verdict.problem:
@@ -74,23 +85,23 @@ def _of_database(database: Database, signed: "Signed") -> "tuple[proof.Verdict, 
         return proof.verify(session, signed), signed
 
 
-def _of_server(settings: Settings, signed: "Signed") -> "tuple[proof.Verdict, Signed]":
-    """The same of the key's own hospital, whose heads alone can be compared."""
+def _of_server(settings: Settings, signed: "Signed", chain: str) -> "tuple[proof.Verdict, Signed]":
+    """The same of one chain, whose heads alone can be compared."""
     with connected(settings) as client:
-        end = client.audit_end()
+        end = client.audit_end(chain=chain)
         mine = {(tenant, seq): told for (tenant, seq), told in signed.items() if tenant == end.tenant}
         if signed and not mine:
-            fail(f"none of these heads is of {end.tenant}, whose key this is", code="heads_unusable")
-        verdict = proof.verify_chain(end, map(_row, _until(client, end.seq)), mine)
-        later = client.audit_end() if verdict.problem else end
+            fail(f"none of these heads is of {end.tenant}, whose chain this is", code="heads_unusable")
+        verdict = proof.verify_chain(end, map(_row, _until(client.audit(chain=chain), end.seq)), mine)
+        later = client.audit_end(chain=chain) if verdict.problem else end
         if later.pruned > end.pruned:
             fail("retention removed rows while they were read: ask again", code="audit_moved", retryable=True)
         return verdict, mine
 
 
-def _until(client: Client, last: int) -> Iterator[AuditEvent]:
+def _until(events: Iterator[AuditEvent], last: int) -> Iterator[AuditEvent]:
     """What was read itself leaves rows behind it."""
-    for event in client.audit():
+    for event in events:
         if event.seq > last:
             return
         yield event
@@ -98,7 +109,7 @@ def _until(client: Client, last: int) -> Iterator[AuditEvent]:
 
 def _row(event: AuditEvent) -> dict[str, Any]:
     """As it stands in the chain, where the detail is text."""
-    return event.model_dump() | {"detail": chain.detail_text(event.detail)}
+    return event.model_dump() | {"detail": audits.detail_text(event.detail)}
 
 
 @audit.command()
@@ -118,12 +129,15 @@ def head(settings: Settings) -> None:
 @click.option("--actor", help="Only what this one did.")
 @click.option("--action", help="Only rows of this action, such as result.viewed.")
 @click.option("--subject", help="Only what was done to this: a batch, a result, a key.")
+@_of_the_installation
 @json_option
 @click.pass_obj
-def list_(settings: Settings, /, since: datetime | None, until: datetime | None, **wanted: str | None) -> None:
-    """Show the rows of one's own hospital, oldest first, from the server."""
+def list_(
+    settings: Settings, /, since: datetime | None, until: datetime | None, chain: str, **wanted: str | None
+) -> None:
+    """Show the rows of one's own hospital, or of the installation, oldest first, from the server."""
     with connected(settings) as client:
-        found = list(client.audit(since=_utc(since), until=_utc(until), **wanted))
+        found = list(client.audit(chain=chain, since=_utc(since), until=_utc(until), **wanted))
     answer([plain_data(row) for row in found], lambda: _show(found))
 
 
@@ -142,21 +156,18 @@ def _show(found: Sequence[AuditEvent]) -> None:
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write there, not to stdout.")
 @click.option("--from", "since", type=click.DateTime(), help="Rows of then (UTC) and later.")
 @click.option("--to", "until", type=click.DateTime(), help="Rows before then (UTC).")
-@click.option("--tenant", help="Only this hospital's chain; `*` is that of what belongs to none.")
+@click.option(
+    "--tenant", help="Only this hospital's chain; on the server's own machine, where all are exported otherwise."
+)
+@_of_the_installation
 @click.option("--action", help="Only rows of this action, such as result.viewed.")
 @click.option("--actor", help="Only what this one did.")
 @click.pass_obj
-def export(
-    settings: Settings,
-    /,
-    form: str,
-    output: Path | None,
-    since: datetime | None,
-    until: datetime | None,
-    **wanted: str | None,
-) -> None:
+def export(settings: Settings, /, form: str, output: Path | None, chain: str, **wanted: Any) -> None:
     """Write the audit, oldest row first, a line for each; the export itself leaves a row before it begins."""
-    search = Search(since=_utc(since), until=_utc(until), **wanted)
+    if chain == _INSTALLATION:
+        wanted["tenant"] = tenancy.SYSTEM
+    search = Search(**wanted | {name: _utc(wanted[name]) for name in ("since", "until")})
     write = fhir.as_line if form == "fhir" else as_line
     number = 0
     with (
@@ -185,13 +196,15 @@ def _let_go(session: "Session", rows: Iterator[AuditRow]) -> Iterator[AuditRow]:
 
 @contextmanager
 def _from_server(settings: Settings, search: Search) -> Iterator[Iterator[AuditRow]]:
-    if search.tenant:
+    chain = _INSTALLATION if search.tenant == tenancy.SYSTEM else _OWN
+    if search.tenant and chain == _OWN:
         fail("a server shows the chain of the key's own hospital: --tenant is for its own machine", status=Exit.USAGE)
     wanted = {name: getattr(search, name) for name in ("actor", "action", "since", "until")}
     columns = AuditRow.__table__.columns.keys()
     with connected(settings) as client:
-        client.audit_end()  # whether it answers, before a file of yesterday is written over
-        yield (AuditRow(**{name: row[name] for name in columns}) for row in map(_row, client.audit(**wanted)))
+        client.audit_end(chain=chain)  # whether it answers, before a file of yesterday is written over
+        found = map(_row, client.audit(chain=chain, **wanted))
+        yield (AuditRow(**{name: row[name] for name in columns}) for row in found)
 
 
 def as_line(row: AuditRow) -> str:
@@ -202,8 +215,8 @@ def as_line(row: AuditRow) -> str:
 
 def _note(database: Database, form: str) -> None:
     actor, origin = operator()
-    with chain.coming_from(origin), database.write() as session:
-        chain.append(session, actor, [Entry("audit.exported", "audit", None, {"form": form})])
+    with audits.coming_from(origin), database.write() as session:
+        audits.append(session, actor, [Entry("audit.exported", "audit", None, {"form": form})])
 
 
 def _utc(moment: datetime | None) -> datetime | None:

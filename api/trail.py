@@ -1,19 +1,22 @@
 """The audit over HTTP: its rows by filters, and the life of one result."""
 
 import json
+from enum import StrEnum
 from typing import Annotated, Any, Self
 
 from apiflask import APIBlueprint
+from flask import g
 from pydantic import BaseModel, Field
 
-from api.access import needs
+from api.access import must_be_the_installations, needs
 from api.batches import Query
 from api.findings import find
 from api.moments import When
 from api.schemas import ResultAnswer
 from api.wiring import parts, who
-from db import trail
+from db import tenancy, trail
 from db.chains import AuditHead, AuditRow
+from db.database import Database
 from db.keys import Scope
 from db.trail import Search
 
@@ -22,7 +25,19 @@ blueprint = APIBlueprint("trail", __name__, url_prefix="/v1", tag="Audit")
 _Text = Annotated[str | None, Field(max_length=200)]
 
 
-class AuditQuery(Query):
+class Chain(StrEnum):
+    OWN = "own"
+    INSTALLATION = "installation"
+
+
+class ChainQuery(Query):
+    chain: Chain = Field(
+        default=Chain.OWN,
+        description="`installation`: what belongs to no hospital, as models, promotions and tenants; for keys of the tenant `default`",
+    )
+
+
+class AuditQuery(ChainQuery):
     actor: _Text = None
     action: _Text = None
     subject: _Text = None
@@ -90,9 +105,11 @@ class History(BaseModel):
 @blueprint.output(AuditPage)
 @blueprint.doc(summary="The audit, oldest row first; reading it leaves a row too")
 def index(query: AuditQuery) -> AuditPage:
-    parts().looks.at_audit(who(), "audit")
-    search = Search(**{name: getattr(query, name) for name in Search.__dataclass_fields__ if name != "tenant"})
-    with parts().database.read() as session:
+    database, tenant = _of(query.chain)
+    parts().looks.at_audit(who(), "audit" if query.chain is Chain.OWN else "audit of the installation")
+    wanted = {name: getattr(query, name) for name in Search.__dataclass_fields__ if name != "tenant"}
+    search = Search(tenant=tenant, **wanted)
+    with database.read() as session:
         found = list(trail.rows(session, search, after=int(query.after or 0), limit=query.limit + 1))
         page = [AuditEvent.of(row) for row in found[: query.limit]]
     more = len(found) > query.limit
@@ -101,12 +118,22 @@ def index(query: AuditQuery) -> AuditPage:
 
 @blueprint.get("/audit/head")
 @needs(Scope.AUDIT)
+@blueprint.input(ChainQuery, location="query", arg_name="query")
 @blueprint.output(AuditEnd)
 @blueprint.doc(summary="Where the audit ends: read it up to here, and compute every hash again")
-def head() -> AuditEnd:
-    with parts().database.read() as session:
-        end = session.get_one(AuditHead, parts().tenant)
+def head(query: ChainQuery) -> AuditEnd:
+    database, tenant = _of(query.chain)
+    with database.read() as session:
+        end = session.get_one(AuditHead, tenant)
         return AuditEnd(tenant=end.tenant, seq=end.seq, hash=end.hash, pruned=end.pruned)
+
+
+def _of(chain: Chain) -> tuple[Database, str]:
+    """Who may read the rows of a chain, and whose they are. Raises Problem for a hospital that asks for the installation's."""
+    if chain is Chain.OWN:
+        return parts().database, parts().tenant
+    must_be_the_installations(g.caller)
+    return parts().system, tenancy.SYSTEM
 
 
 @blueprint.get("/results/<result_id>/history")

@@ -83,8 +83,8 @@ class Client:
 
     def batches(self, *, limit: int = 20) -> list[Batch]:
         """The newest ones, newest first, and no more than `limit`."""
-        told = self._transport.pages("/v1/batches", size=min(limit, _BATCHES))
-        return [read(Batch, one) for one in islice(told, limit)]
+        told = self._transport.pages("/v1/batches", size=max(1, min(limit, _BATCHES)))
+        return [read(Batch, one) for one in islice(told, max(0, limit))]
 
     def import_(
         self,
@@ -209,20 +209,21 @@ class Client:
     def audit(
         self,
         *,
+        chain: str = "own",
         actor: str | None = None,
         action: str | None = None,
         subject: str | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
     ) -> Iterator[AuditEvent]:
-        """The hospital's audit, oldest row first; reading it leaves a row too. The times need a zone."""
-        params = {"actor": actor, "action": action, "subject": subject}
+        """The audit of the hospital, or of the `installation`, oldest row first; reading it leaves a row too. The times need a zone."""
+        params = {"chain": chain, "actor": actor, "action": action, "subject": subject}
         params["from"], params["to"] = (moment.isoformat() if moment else None for moment in (since, until))
         return self.pages(AuditEvent, "/v1/audit", params)
 
-    def audit_end(self) -> AuditEnd:
-        """Where the hospital's audit ends: read it up to here, and compute every hash again."""
-        return self.ask(AuditEnd, "GET", "/v1/audit/head")
+    def audit_end(self, *, chain: str = "own") -> AuditEnd:
+        """Where that audit ends: read it up to here, and compute every hash again."""
+        return self.ask(AuditEnd, "GET", "/v1/audit/head", params={"chain": chain})
 
     def limits(self) -> Limits:
         return self.ask(Limits, "GET", "/v1/limits")

@@ -132,3 +132,20 @@ def test_an_export_over_http_is_that_of_the_servers_own_machine(
         assert any(result in line for line in lines)
         assert there.read_text().splitlines()[: len(lines)] == lines
     assert auditor("audit", "export", "--tenant", "default").returncode == Exit.USAGE
+
+
+def test_what_belongs_to_no_hospital_is_read_verified_and_exported_too(
+    auditor: Run, service: Service, tmp_path: Path
+) -> None:
+    """Who registered and promoted which model stands there."""
+    told = json.loads(auditor("audit", "list", "--installation", "--action", "model.registered", "--json").stdout)
+    assert {row["tenant"] for row in told["data"]} == {"*"}
+    (model,) = service.http.get("/v1/models").json()["data"]
+    assert [row["subject"] for row in told["data"]] == [model["version"]]
+    head = tmp_path / "heads"
+    head.write_text(cxr("audit", "head", home=service.settings.home).stdout)
+    key = json.loads(head.read_text().splitlines()[0])["key"]
+    verified = auditor("audit", "verify", "--installation", "--head", head, "--key", key)
+    assert "1 signed heads agree" in verified.stdout, verified.stderr
+    assert auditor("audit", "export", "--installation", "-o", tmp_path / "there").returncode == 0
+    assert {json.loads(line)["tenant"] for line in (tmp_path / "there").read_text().splitlines()} == {"*"}

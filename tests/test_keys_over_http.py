@@ -87,6 +87,18 @@ def test_a_hospitals_administrator_does_not_change_the_models_of_all(api: Api) -
         assert (answer.status_code, answer.json["code"]) == (403, "not_the_installation"), path
 
 
+@pytest.mark.parametrize("path", ["/v1/audit", "/v1/audit/head"])
+def test_the_installations_audit_is_for_the_installations_auditors(api: Api, path: str) -> None:
+    whole: Any = api.client.get(path, query_string={"chain": "installation"})
+    assert whole.status_code == 200
+    show_key(api.client, EVERYTHING, tenant="st-anna")
+    answer: Any = api.client.get(path, query_string={"chain": "installation"})
+    assert (answer.status_code, answer.json["code"]) == (403, "not_the_installation")
+    assert api.client.get(path, query_string={"chain": "own"}).status_code == 200
+    unknown: Any = api.client.get(path, query_string={"chain": "st-anna"})
+    assert (unknown.status_code, unknown.json["code"]) == (400, "invalid_query")
+
+
 @pytest.fixture
 def run(alone: Settings) -> Run:
     """Commands from another machine: an address and a key, and nothing else."""
