@@ -22,7 +22,7 @@ _LONG_SECONDS = 30
 @click.option("--dry-run", "dry", is_flag=True, help="Count what would change, but keep nothing.")
 @click.option("--follow", "followed", metavar="RUN", help="Follow this run, and ask for none.")
 @click.option("--cancel", "stopped", metavar="RUN", help="Stop this run; what it has amended so far stays.")
-@click.option("--list", "listed", is_flag=True, help="Show the newest runs, and ask for none.")
+@click.option("--list", "listed", is_flag=True, help="Show the runs, newest first, and ask for none.")
 @json_option
 @click.pass_obj
 def reclassify(

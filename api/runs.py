@@ -46,6 +46,8 @@ class RunPage(BaseModel, Generic[Answer]):
 
 
 def page(kind: type[Run], answer: type[Answer], query: RunsQuery) -> RunPage[Answer]:
+    if query.after and not query.after.startswith(f"{kind.named}_"):
+        raise Problem(400, "invalid_query", "after: this is no id of such a run.")
     with parts().database.read() as session:
         found = [answer.of(run) for run in runs.newest(session, kind, limit=query.limit + 1, after=query.after)]
     data, more = found[: query.limit], len(found) > query.limit

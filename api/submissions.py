@@ -58,7 +58,7 @@ def submit(query: SubmitQuery) -> Any:
             once.said(query.lane, query.synthetic, idempotency.of_items(items))
             return _submitted(own, delivery, items, query.lane, synthetic=query.synthetic)
     if request.args:
-        raise Problem(422, "invalid_request", "With JSON, lane and synthetic go into the body.")
+        raise Problem(400, "invalid_query", "With JSON, lane and synthetic go into the body.")
     asked = bodies.parsed(Described).root
     if isinstance(asked, Draft):
         return drafts.begin(asked)

@@ -58,7 +58,7 @@ def rollback(settings: Settings, /, who: str | None, reason: str) -> None:
 
 @click.command()
 @click.option("--wait", is_flag=True, help="Follow the run to its end.")
-@click.option("--list", "listed", is_flag=True, help="Show the newest runs, and ask for none.")
+@click.option("--list", "listed", is_flag=True, help="Show the runs, newest first, and ask for none.")
 @click.option("--cancel", "stopped", metavar="RUN", help="Stop this run after its present epoch.")
 @json_option
 @click.pass_obj

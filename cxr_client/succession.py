@@ -40,7 +40,7 @@ class Models:
 
     def runs(self) -> list[RetrainingRun]:
         """All runs, newest first."""
-        return [read(RetrainingRun, one) for one in self._transport.pages(_RUNS, size=100)]
+        return [read(RetrainingRun, one) for one in self._transport.pages(_RUNS, size=_PAGE)]
 
     def run(self, run_id: str) -> RetrainingRun:
         """Where it stands."""
@@ -56,3 +56,4 @@ class Models:
 
 
 _RUNS = "/v1/retraining-runs"
+_PAGE = 100

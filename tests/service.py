@@ -30,7 +30,10 @@ def free_port() -> int:
 
 
 def until(condition: Callable[[], Any], what: str, *, seconds: float = PATIENCE_SECONDS) -> Any:
-    """Wait for a condition, never by sleep alone, and return what it gave; who waits long asks seldom."""
+    """Wait for a condition, never by sleep alone, and return what it gave; who waits long asks seldom.
+
+    So a time that is taken with it may be a twentieth too long.
+    """
     begun = time.monotonic()
     while not (value := condition()):
         waited = time.monotonic() - begun

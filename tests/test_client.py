@@ -115,6 +115,19 @@ def test_a_batch_is_submitted_followed_and_read_typed(service: Service, pictures
         assert there.purge(sent.id).purged_at
 
 
+def test_results_and_the_audit_come_from_as_many_pages_as_they_need(
+    service: Service, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Client(service.instance.url, service.key) as there:
+        sent = there.wait(there.submit(pictures[:3]).id)
+        found = [one.id for one in there.results(model=sent.model_version)]
+        told = [row.seq for row in there.audit(subject=sent.id)]
+        assert (len(found) >= 3, len(told)) == (True, 2)
+        monkeypatch.setattr("cxr_client.client._PAGE", 1)
+        assert [one.id for one in there.results(model=sent.model_version)] == found
+        assert [row.seq for row in there.audit(subject=sent.id)] == told
+
+
 def test_waiting_ends_where_its_time_is_over(alone: Settings, pictures: list[Path]) -> None:
     with client(alone) as there:
         sent = there.submit(pictures)
@@ -126,14 +139,17 @@ def test_waiting_ends_where_its_time_is_over(alone: Settings, pictures: list[Pat
         assert there.retry(sent.id).state == "processing"
 
 
-def test_batches_and_runs_come_from_as_many_pages_as_they_need(alone: Settings, pictures: list[Path]) -> None:
+def test_batches_and_runs_come_from_as_many_pages_as_they_need(
+    alone: Settings, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     with client(alone) as there:
         sent = [there.submit(pictures[:1]).id for _ in range(103)][::-1]
         assert [batch.id for batch in there.batches(limit=101)] == sent[:101]
         assert [batch.id for batch in there.batches(limit=1000)][:103] == sent
-        there.models.cancel_run(there.models.retrain().id)
-        there.models.cancel_run(there.models.retrain().id)
-        assert [run.state for run in there.models.runs()] == ["cancelled", "cancelled"]
+        runs = [there.models.cancel_run(there.models.retrain().id).id for _ in range(2)]
+        monkeypatch.setattr("cxr_client.succession._PAGE", 1)
+        assert [run.id for run in there.models.runs()] == runs[::-1]
+        assert there.batches(limit=0) == []
 
 
 # The key

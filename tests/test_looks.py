@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import event, select, text
 from sqlalchemy.exc import OperationalError
 
-from db import queue
+from db import audit, confirmation, heatmaps, queue
 from db.chains import AuditRow
 from db.identifiers import Identifiers
 from db.tables import Lane
@@ -68,6 +68,7 @@ def test_one_result_is_one_look_with_who_when_what_and_from_where(classified: Ap
         ("/v1/results/{result}", "result.viewed"),
         ("/v1/results/{result}/history", "audit.viewed"),
         ("/v1/audit", "audit.viewed"),
+        ("/v1/audit?chain=installation", "audit.viewed"),
         ("/batches/{batch}", "results.viewed"),
     ],
 )
@@ -77,6 +78,29 @@ def test_whatever_shows_results_is_one_row_and_not_one_for_each_image(
     before = len(looks(classified))
     assert classified.client.get(path.format(batch=batch, result=result)).status_code == 200
     assert [look.action for look in looks(classified)[before:]] == [action]
+
+
+def test_a_heatmap_is_a_look_once_it_is_there(classified: Api, batch: str, result: str) -> None:
+    before = len(looks(classified))
+    address = f"/v1/results/{result}/heatmap.png"
+    assert classified.client.get(address).status_code == 202
+    assert len(looks(classified)) == before
+    made = heatmaps.path(classified.parts.blobs, batch, result)
+    made.parent.mkdir(parents=True)
+    made.write_bytes(b"png")
+    assert classified.client.get(address).status_code == 200
+    assert [(look.action, look.subject) for look in looks(classified)[before:]] == [("result.viewed", result)]
+
+
+def test_what_verifying_found_is_a_look_once_there_is_something(classified: Api, batch: str, result: str) -> None:
+    before = len(looks(classified))
+    address = f"/v1/results/{result}/verifications"
+    assert classified.client.get(address).json == {"data": []}
+    assert len(looks(classified)) == before
+    with classified.parts.database.write() as session:
+        audit.append(session, "w1", [audit.Entry(confirmation.VERIFIED, result, batch, {"confirmed": True})])
+    assert [one["confirmed"] for one in classified.client.get(address).json["data"]] == [True]  # type: ignore[index]
+    assert [(look.action, look.subject) for look in looks(classified)[before:]] == [("result.viewed", result)]
 
 
 @pytest.mark.parametrize(

@@ -129,6 +129,7 @@ def test_a_recall_is_asked_for_seen_listed_and_cancelled(api: Api) -> None:
     assert ([run["id"] for run in first["data"]], first["has_more"], first["after"]) == ([second], True, second)
     last = call(api, f"?limit=1&after={second}").json
     assert ([run["id"] for run in last["data"]], last["has_more"], last["after"]) == ([run_id], False, None)
+    assert call(api, "?after=batch_0").json["code"] == "invalid_query"
 
 
 def test_what_cannot_be_recalled_is_a_problem(api: Api) -> None:
