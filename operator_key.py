@@ -2,8 +2,6 @@
 
 import os
 
-from db import audit, keys, sign_ins, tenancy
-from db.database import Database
 from settings import Settings
 from terminal import operator
 
@@ -12,6 +10,9 @@ _FILE = "key"
 
 def make_first(settings: Settings) -> str | None:
     """Make a key for everything where the database has none yet, keep it, and return it; else return None."""
+    from db import audit, keys, tenancy  # noqa: PLC0415 - who only knows a key need not load SQLAlchemy
+    from db.database import Database  # noqa: PLC0415
+
     database = Database(settings.database_url)
     try:
         with audit.coming_from(operator()[1]), database.write() as session:
@@ -47,6 +48,9 @@ def known(settings: Settings) -> str | None:
 
 def link(settings: Settings, url: str) -> str | None:
     """An address that signs one browser in, once, as the key of this machine; None where there is none that opens."""
+    from db import keys, sign_ins  # noqa: PLC0415 - as above
+    from db.database import Database  # noqa: PLC0415
+
     key, database = known(settings), Database(settings.database_url)
     try:
         with database.write() as session:

@@ -19,9 +19,13 @@ from typing import IO, Self
 import httpx
 from sqlalchemy.exc import DBAPIError
 
-from db import duties, heartbeats
+import running
+from db import duties, heartbeats, registry
+from db import migrate as migrations
+from db.blobs import Blobs
 from db.database import Database
 from settings import Settings
+from training import shipped
 from worker import broker
 from worker.child import end_with
 
@@ -30,16 +34,11 @@ _STOP_SECONDS = 30
 _RESTART_SECONDS = 2
 _RUN_SECONDS = 2
 _SUPERVISOR = "CXR_SUPERVISOR_PID"
-_INSTANCE = "instance.json"
 _ORDER = ("api", "beat", "trainer", "worker", "valkey")
 
 
 class StartFailed(Exception):
     """The instance cannot run here; the message says why and what to do."""
-
-
-class NotRunning(Exception):
-    """No instance runs in this CXR_HOME; the message says what to do."""
 
 
 @dataclass
@@ -106,7 +105,7 @@ class Instance:
                 _signal(part, signal.SIGTERM)
             _end(part, deadline)
         if self._lock:
-            (self._settings.home / _INSTANCE).unlink(missing_ok=True)
+            (self._settings.home / running.INSTANCE).unlink(missing_ok=True)
             self._lock.close()
 
     def _start(self) -> None:
@@ -125,7 +124,7 @@ class Instance:
             self._launch_trainer()
         self._await_readiness()
         details = {"url": self.url, "pid": os.getpid()}
-        (home / _INSTANCE).write_text(json.dumps(details), encoding="utf-8")
+        (home / running.INSTANCE).write_text(json.dumps(details), encoding="utf-8")
         self._watcher.start()
         if not self._settings.retrain_cron:
             threading.Thread(target=self._await_a_run, name="awaiting", daemon=True).start()
@@ -205,16 +204,17 @@ class Instance:
                     self._spawn(part)
 
 
-def running_url(settings: Settings) -> str:
-    """The address of the instance of this CXR_HOME, or of the server that CXR_URL names. Raises NotRunning."""
-    if settings.url:
-        return settings.url
-    try:
-        details = json.loads((settings.home / _INSTANCE).read_text(encoding="utf-8"))
-        return str(details["url"])
-    except (OSError, ValueError, KeyError) as error:
-        words = f"nothing runs in {settings.home}: start it with `cxr up`, or set CXR_HOME or CXR_URL"
-        raise NotRunning(words) from error
+def bring_up_to_date(settings: Settings) -> None:
+    """Migrate, register the shipped model, and make it the champion where there is none."""
+    settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    database = Database(settings.database_url)
+    migrations.upgrade(database)
+    card, weights = shipped.load()
+    with database.write() as session:
+        registry.register(session, Blobs(settings.blobs), card, weights, actor="shipped")
+        if not registry.has_champion(session):
+            registry.appoint(session, registry.CHAMPION, card.version, actor="shipped")
+    database.close()
 
 
 def die_with_supervisor() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from click import Context, Parameter
 
 import operator_key
-import up
+import running
 from cxr_client import Client, ClientError, NotAllowed
 from settings import Settings
 from terminal import Exit, fail, words
@@ -20,10 +20,10 @@ _COMPLETIONS = 50
 def connected(settings: Settings, *, patience_seconds: float = _PATIENCE_SECONDS) -> Iterator[Client]:
     """A client whose failures end the command with one line."""
     try:
-        url = up.running_url(settings)
+        url = running.url(settings)
         with Client(url, operator_key.known(settings), patience_seconds=patience_seconds, on_retry=_say) as client:
             yield client
-    except up.NotRunning as error:
+    except running.NotRunning as error:
         fail(str(error), code="not_running", retryable=True, status=Exit.AWAY)
     except ClientError as error:
         fail(str(error), code=error.code, retryable=error.retryable, status=_status(error))
@@ -33,7 +33,7 @@ def batch_ids(_context: Context, _parameter: Parameter, begun: str) -> list[str]
     """The newest batches that begin like this, for the shell's completion: silent, and not for long."""
     try:
         settings = Settings.from_environment()
-        with Client(up.running_url(settings), operator_key.known(settings), patience_seconds=0) as client:
+        with Client(running.url(settings), operator_key.known(settings), patience_seconds=0) as client:
             return [batch.id for batch in client.batches(limit=_COMPLETIONS) if batch.id.startswith(begun)]
     except Exception:  # noqa: BLE001 - a word on the screen would stand in the middle of what is typed
         return []

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 import home
 import operator_key
-import up
+import running
 from api.connection import connected
 from cxr_client import Key
 from db import audit, clock, keys, tenancy, tenants
@@ -145,8 +145,8 @@ def list_tenants(settings: Settings) -> None:
 def sign_in(settings: Settings) -> None:
     """Print a link that signs one browser in, once within the hour, as this machine's key."""
     try:
-        link = operator_key.link(settings, up.running_url(settings))
-    except up.NotRunning as error:
+        link = operator_key.link(settings, running.url(settings))
+    except running.NotRunning as error:
         fail(str(error), code="not_running", retryable=True, status=Exit.AWAY)
     if link is None:
         fail("no key of this machine opens the database: cxr key create NAME --scope read --keep")

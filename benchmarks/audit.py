@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
-import cxr
+import up
 from benchmarks.images import repeated
 from db import audit, batches, proof, tenancy
 from db.batches import Item
@@ -30,7 +30,7 @@ def figure() -> None:
     device.prepare()
     with tempfile.TemporaryDirectory() as home:
         settings = Settings.from_environment({"CXR_HOME": home, "REDIS_URL": "memory://"})
-        cxr.bring_up_to_date(settings)
+        up.bring_up_to_date(settings)
         with closing(_Line(settings)) as line:
             line.seconds(200)  # warm
             ratios = [_round(line, number) for number in range(1, _ROUNDS + 1)]

@@ -12,7 +12,6 @@ from pathlib import Path
 import psutil
 from sqlalchemy import select
 
-import cxr
 import operator_key
 import up
 from cxr_client import Client, answers
@@ -43,7 +42,7 @@ def running(**more: str) -> Iterator["Bench"]:
         port = probe.getsockname()[1]
         probe.close()
         settings = Settings.from_environment({"CXR_HOME": home, "CXR_PORT": str(port), **more})
-        cxr.bring_up_to_date(settings)
+        up.bring_up_to_date(settings)
         operator_key.make_first(settings)
         with up.Instance(settings, say=print) as instance:
             yield Bench(settings, instance)

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 import operator_key
-import up
+import running
 from cxr_client import Client, ClientError, NotAllowed
 from cxr_client.version import VERSION
 from doctor.finding import Finding, failed, warning, well
@@ -19,8 +19,8 @@ _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 def check_server(settings: Settings) -> Iterator[Finding]:
     """The server that the command line talks to."""
     try:
-        url = up.running_url(settings)
-    except up.NotRunning as error:
+        url = running.url(settings)
+    except running.NotRunning as error:
         yield failed("server", str(error), "start it with `cxr up`, or name another with CXR_URL")
         return
     try:

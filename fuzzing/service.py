@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import psutil
 
-import cxr
+import up
 from db.batches import Line
 from settings import Settings
 from tests.service import Service, free_port
@@ -27,7 +27,7 @@ def running() -> Iterator["Fuzzed"]:
     with tempfile.TemporaryDirectory() as home:
         given = {"CXR_HOME": home, "CXR_PORT": str(free_port()), "CXR_REQUESTS_PER_MINUTE": "0"}
         settings = Settings.from_environment(given)
-        cxr.bring_up_to_date(settings)
+        up.bring_up_to_date(settings)
         with Service.started(settings) as service:
             yield Fuzzed(service)
 

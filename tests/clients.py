@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-import cxr
 import operator_key
+import up
 from cxr_client import Client
 from db import tenancy
 from settings import Settings
@@ -28,7 +28,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     phantoms.write(share / tenancy.DEFAULT / "ward-3", count=2, seed=7)
     given = {"CXR_HOME": str(tmp_path_factory.mktemp("alone")), "CXR_PORT": str(free_port()), "REDIS_URL": "memory://"}
     settings = Settings.from_environment(given | {"CXR_IMPORT_ROOT": str(share)})
-    cxr.bring_up_to_date(settings)
+    up.bring_up_to_date(settings)
     operator_key.make_first(settings)
     with serving(settings):
         with client(settings) as there:

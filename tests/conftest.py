@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import cxr
+import up
 from db import registry
 from db.blobs import Blobs
 from db.database import Database
@@ -122,7 +122,7 @@ def service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     allowed = {"CXR_WEBHOOK_NETWORKS": "127.0.0.0/8"}
     given = Settings.from_environment({"CXR_HOME": str(home), "CXR_PORT": str(free_port())} | allowed)
     with _on_its_database(given, request) as settings:
-        cxr.bring_up_to_date(settings)
+        up.bring_up_to_date(settings)
         with Service.started(settings) as running:
             yield running
 

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from sqlalchemy import select
 
 import cxr
+import up
 from db import batches, reclassification, registry, runs, tenancy
 from db.batches import Item, Line
 from db.blobs import Blobs
@@ -110,7 +111,7 @@ class Recalled:
 def classified(tmp_path_factory: pytest.TempPathFactory) -> Recalled:
     """The home that every test gets a copy of."""
     settings = _settings(tmp_path_factory.mktemp("recalled"))
-    cxr.bring_up_to_date(settings)
+    up.bring_up_to_date(settings)
     made = Recalled(settings)
     made.register()
     made.batch_id = made.submit()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from flask.testing import FlaskClient
 
-import cxr
+import up
 from api.app import create_app
 from cxr_client.version import VERSION
 from settings import Settings
@@ -19,7 +19,7 @@ from tests.access import show_key
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FlaskClient]:
     """The application without a broker: what it answers must not depend on one."""
     settings = Settings.from_environment({"CXR_HOME": str(tmp_path_factory.mktemp("home"))})
-    cxr.bring_up_to_date(settings)
+    up.bring_up_to_date(settings)
     app = create_app(settings)
     yield show_key(app.test_client())
     app.extensions["cxr"].database.close()

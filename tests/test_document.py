@@ -14,7 +14,7 @@ import httpx
 import pytest
 from openapi_spec_validator import validate
 
-import cxr
+import up
 from db import tenancy
 from db.database import Database
 from settings import Settings
@@ -142,7 +142,7 @@ def test_the_server_does_what_the_document_says(migrated_url: str, tmp_path: Pat
     given["CXR_IMPORT_ROOT"] = str(tmp_path / "share")  # without one, what is right in form may not import
     (tmp_path / "share" / tenancy.DEFAULT).mkdir(parents=True)
     environment = os.environ | given
-    cxr.bring_up_to_date(Settings.from_environment(given))
+    up.bring_up_to_date(Settings.from_environment(given))
     with _serving(environment, tmp_path / "api.log") as url:
         config = tmp_path / "schemathesis.toml"
         database = Database(migrated_url)

@@ -13,7 +13,7 @@ import psutil
 import pytest
 from sqlalchemy import text
 
-import cxr
+import up
 from db import batches, tenancy
 from db.batches import Item
 from db.database import Database
@@ -61,7 +61,7 @@ def serving(database: Database, tmp_path: Path) -> Iterator[tuple[httpx.Client, 
     """A real API process over the database, and the one of its processes that answers."""
     given = {"CXR_HOME": str(tmp_path), "CXR_PORT": str(free_port()), "REDIS_URL": "memory://"}
     given["DATABASE_URL"] = database.url.replace("+psycopg", "")
-    cxr.bring_up_to_date(Settings.from_environment(given))
+    up.bring_up_to_date(Settings.from_environment(given))
     with subprocess.Popen([sys.executable, "-m", "cxr", "api"], env=os.environ | given, cwd=ROOT) as server:
         headers = {"Authorization": f"Bearer {key(database)}"}
         http = httpx.Client(base_url=f"http://127.0.0.1:{given['CXR_PORT']}", timeout=120, headers=headers)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select
 
-import cxr
+import up
 from db import heartbeats
 from db.blobs import Blobs
 from db.tables import Image, ImageState, Model, Outcome, Result
@@ -27,7 +27,7 @@ def settings(home: Path, **more: str) -> Settings:
     given = {"CXR_HOME": str(home), "CXR_PORT": str(free_port()), "CXR_SWEEP_SECONDS": "1"}
     given |= {"CXR_LEASE_SECONDS": "6", "CXR_DECODE_SECONDS": "2"}
     made = Settings.from_environment(given | more)
-    cxr.bring_up_to_date(made)
+    up.bring_up_to_date(made)
     return made
 
 

@@ -10,8 +10,8 @@ import httpx
 import psutil
 import pytest
 
-import cxr
 import operator_key
+import up
 from settings import Settings
 from tests.service import free_port, until
 from tests.uploading import BOUNDARY, multipart, part
@@ -28,7 +28,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, psut
     home = tmp_path_factory.mktemp("home")
     given = {"CXR_HOME": str(home), "CXR_PORT": str(free_port()), "REDIS_URL": "memory://"}
     settings = Settings.from_environment(given | {"CXR_MAX_BATCH_BYTES": str(LIMIT), "CXR_MAX_IMAGES": "20000"})
-    cxr.bring_up_to_date(settings)
+    up.bring_up_to_date(settings)
     operator_key.make_first(settings)
     HEADERS["Authorization"] = f"Bearer {operator_key.known(settings)}"
     url = f"http://{settings.host}:{settings.port}"

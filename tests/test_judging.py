@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import cxr
+import up
 from db import promotions, registry
 from db.blobs import Blobs
 from db.database import Database
@@ -32,7 +33,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_network_that_learned_nothing_is_refused_by_rule_and_number(tmp_path: Path, data: Path) -> None:
     settings = Settings.from_environment({"CXR_HOME": str(tmp_path)})
-    cxr.bring_up_to_date(settings)
+    up.bring_up_to_date(settings)
     keras.utils.set_random_seed(1)
     weights = cnn.weights_to_bytes(cnn.build())
     card = verdicts.with_golden(replace(shipped.load()[0], version="untrained"), weights)

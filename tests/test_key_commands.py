@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 
 import cxr
 import operator_key
+import up
 from db import keys
 from db.database import Database
 from db.keys import Scope
@@ -87,7 +88,7 @@ def test_a_kept_key_is_its_owners_alone_and_goes_to_no_other_server(run: Run, se
 
 def test_the_first_start_makes_one_key_and_no_second(tmp_path: Path) -> None:
     settings = Settings.from_environment({"CXR_HOME": str(tmp_path)})
-    cxr.bring_up_to_date(settings)
+    up.bring_up_to_date(settings)
     first = operator_key.make_first(settings)
     assert first
     assert operator_key.make_first(settings) is None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-import cxr
+import up
 from db import batches, tenancy
 from db.batches import Item
 from db.blobs import Blobs
@@ -30,7 +30,7 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def database(settings: Settings) -> Iterator[Database]:
-    cxr.bring_up_to_date(settings)
+    up.bring_up_to_date(settings)
     with closing(Database(settings.database_url)) as database:
         yield database
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sqlalchemy import select, text, update
 
-import cxr
+import up
 from db import batches, labels, operating_points, queue, registry, tenancy, tenants
 from db.batches import Item
 from db.blobs import Blobs
@@ -111,7 +111,7 @@ def test_workers_decide_by_it_at_that_hospital_and_nowhere_else(hospital: Recall
 def test_what_was_predicted_outlives_an_outage_of_the_database(tmp_path: Path) -> None:
     with postgres.own() as server:
         settings = Settings.from_environment({"CXR_HOME": str(tmp_path), "DATABASE_URL": server.database()})
-        cxr.bring_up_to_date(settings)
+        up.bring_up_to_date(settings)
         database = Database(settings.database_url)
         with database.read() as session:
             champion = registry.champion(session).version

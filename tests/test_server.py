@@ -11,8 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-import cxr
 import operator_key
+import up
 from settings import Settings
 from tests.service import free_port, until
 
@@ -30,7 +30,7 @@ def address(tmp_path: Path) -> Iterator[tuple[str, int]]:
     """A server of two threads that waits one second for a client."""
     given = {"CXR_HOME": str(tmp_path), "CXR_PORT": str(free_port()), "CXR_API_THREADS": "2", "REDIS_URL": "memory://"}
     settings = Settings.from_environment(given)
-    cxr.bring_up_to_date(settings)
+    up.bring_up_to_date(settings)
     operator_key.make_first(settings)
     with (tmp_path / "api.log").open("wb") as log:
         command = [sys.executable, "-c", _IMPATIENT]

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 from sqlalchemy import select
 
-import cxr
+import up
 from db import keys
 from db.chains import AuditRow
 from db.database import Database
@@ -129,7 +129,7 @@ def test_two_instances_with_different_homes_do_not_disturb_each_other(
     service: Service, radiograph: Radiograph, tmp_path: Path
 ) -> None:
     settings = Settings.from_environment({"CXR_HOME": str(tmp_path), "CXR_PORT": str(free_port())})
-    cxr.bring_up_to_date(settings)
+    up.bring_up_to_date(settings)
     with Service.started(settings) as other:
         batch_id = other.submit({"a.png": radiograph(1)})
         other.wait(batch_id)
@@ -197,7 +197,7 @@ def _what_up_says(home: Path) -> list[str]:
 
 def test_a_stopped_worker_takes_its_leave(tmp_path: Path) -> None:
     settings = Settings.from_environment({"CXR_HOME": str(tmp_path), "CXR_PORT": str(free_port())})
-    cxr.bring_up_to_date(settings)
+    up.bring_up_to_date(settings)
     with Service.started(settings) as service, service.database.read() as session:
         assert len(session.scalars(select(Worker.id)).all()) == 1
     with Service.started(settings) as service, service.database.read() as session:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-import cxr
+import up
 from db.database import Database
 from db.heartbeats import Worker
 from settings import Settings
@@ -31,7 +31,7 @@ standin.run("worker")
 def test_sigterm_while_celery_starts_is_no_failure(moment: str, tmp_path: Path) -> None:
     given = {"CXR_HOME": str(tmp_path), "REDIS_URL": "memory://"}
     settings = Settings.from_environment(given)
-    cxr.bring_up_to_date(settings)
+    up.bring_up_to_date(settings)
     script = _TOLD_WHILE_CELERY_STARTS.format(moment=moment)
     done = subprocess.run(
         [sys.executable, "-c", script],

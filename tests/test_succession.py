@@ -11,7 +11,7 @@ import keras
 import pytest
 from sqlalchemy import select
 
-import cxr
+import up
 from db import drift, promotions, registry
 from db.blobs import Blobs
 from db.promotions import Finding
@@ -37,7 +37,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     home = tmp_path_factory.mktemp("home")
     environment = {"CXR_HOME": str(home), "CXR_PORT": str(free_port()), "CXR_WORKERS": "2", "CXR_DECODERS": "1"}
     settings = Settings.from_environment(environment)
-    cxr.bring_up_to_date(settings)
+    up.bring_up_to_date(settings)
     with Service.started(settings) as service:
         yield service
 

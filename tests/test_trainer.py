@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 
-import cxr
+import up
 from db import promotions, registry, runs
 from db.blobs import Blobs
 from db.database import Database
@@ -36,7 +36,7 @@ class Bench:
     def __init__(self, home: Path, decoders: Decoders, data: Path | None, **more: str) -> None:
         environment = {"CXR_HOME": str(home), "REDIS_URL": "memory://", **more}
         settings = Settings.from_environment(environment | ({"CXR_TRAINING_DATA": str(data)} if data else {}))
-        cxr.bring_up_to_date(settings)
+        up.bring_up_to_date(settings)
         self.database = Database(settings.database_url)
         self.parts = Parts(settings, self.database, Blobs(settings.blobs), decoders, stand_back=lambda: None)
         self.stopping = threading.Event()

@@ -17,8 +17,8 @@ import httpx
 import redis
 from sqlalchemy import func, select
 
-import cxr
 import operator_key
+import up
 from db import migrate, registry
 from db.blobs import Blobs
 from db.clock import now
@@ -130,7 +130,7 @@ class Field:
 
     def _register(self) -> None:
         if self._make.real_model:
-            cxr.bring_up_to_date(replace(self.settings, database_url=self._database_url))
+            up.bring_up_to_date(replace(self.settings, database_url=self._database_url))
             return
         migrate.upgrade(self.database)
         with self.database.write() as session:
