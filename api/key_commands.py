@@ -175,9 +175,5 @@ def _row(one: ApiKey | Key, state: str) -> dict[str, str | None]:
 
 @contextmanager
 def _changing(settings: Settings) -> Iterator[Session]:
-    database = home.database(settings)
-    try:
-        with audit.coming_from(operator()[1]), database.write() as session:
-            yield session
-    finally:
-        database.close()
+    with audit.coming_from(operator()[1]), home.database(settings).write() as session:
+        yield session

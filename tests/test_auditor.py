@@ -134,6 +134,7 @@ def test_an_export_over_http_is_that_of_the_servers_own_machine(
     assert auditor("audit", "export", "--tenant", "default").returncode == Exit.USAGE
 
 
+@pytest.mark.sqlite
 def test_what_belongs_to_no_hospital_is_read_verified_and_exported_too(
     auditor: Run, service: Service, tmp_path: Path
 ) -> None:

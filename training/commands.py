@@ -9,7 +9,8 @@ from typing import Any
 import click
 from rich.progress import MofNCompleteColumn, TextColumn
 
-from db import migrate, registry
+import home
+from db import registry
 from db.blobs import Blobs
 from db.registry import Card
 from settings import Settings
@@ -73,7 +74,7 @@ def train(settings: Settings, /, folder: Path, out: Path | None, **chosen: Any) 
         fail(str(error))
     run = replace(run, card=verdicts.with_golden(run.card, run.weights))
     runs.save(out or settings.home / "runs" / run.card.version, run)
-    database = migrate.existing(settings.database_url)
+    database = home.existing(settings)
     if database:
         with database.write() as session:
             registry.register(session, Blobs(settings.blobs), run.card, run.weights, actor="train")
@@ -196,7 +197,7 @@ def _told(card: Card) -> str:
 
 def _model(settings: Settings, version: str | None) -> tuple[Card, bytes]:
     """The named version, or this home's champion, or, in a home without a database, the shipped model."""
-    database = migrate.existing(settings.database_url)
+    database = home.existing(settings)
     if database is None:
         card, weights = shipped.load()
         if version not in {None, card.version}:

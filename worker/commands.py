@@ -33,5 +33,4 @@ def computed_again(settings: Settings, result: str) -> dict[str, Any]:
             confirmation.keep(session, found, actor, told)
     finally:
         decoders.close()
-        database.close()
     return told
