@@ -19,6 +19,12 @@ from db.tables import Label
 blueprint = APIBlueprint("reclassification", __name__, url_prefix="/v1/reclassifications", tag="Models")
 
 
+class ReclassificationQuery(RunsQuery):
+    after: str | None = Field(
+        default=None, pattern="^reclassification_[0-9a-f]+$", description="Id of the last run seen"
+    )
+
+
 class Wanted(BaseModel, extra="forbid"):
     """Which results are seen anew, and by which version."""
 
@@ -70,10 +76,10 @@ def ask(wanted: Wanted) -> tuple[ReclassificationAnswer, int, dict[str, str]]:
 @blueprint.get("")
 @needs(Scope.READ)
 @of_the_installation
-@blueprint.input(RunsQuery, location="query", arg_name="query")
+@blueprint.input(ReclassificationQuery, location="query", arg_name="query")
 @blueprint.output(ReclassificationList)
 @blueprint.doc(summary="The newest reclassifications")
-def index(query: RunsQuery) -> RunPage[ReclassificationAnswer]:
+def index(query: ReclassificationQuery) -> RunPage[ReclassificationAnswer]:
     return page(ReclassificationRun, ReclassificationAnswer, query)
 
 

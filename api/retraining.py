@@ -16,6 +16,10 @@ from db.runs import RunUnfinished
 blueprint = APIBlueprint("retraining", __name__, url_prefix="/v1/retraining-runs", tag="Models")
 
 
+class RetrainingQuery(RunsQuery):
+    after: str | None = Field(default=None, pattern="^retraining_[0-9a-f]+$", description="Id of the last run seen")
+
+
 class RetrainingAnswer(RunAnswer):
     """`actor` is `schedule` where the clock asked."""
 
@@ -52,10 +56,10 @@ def ask() -> tuple[RetrainingAnswer, int, dict[str, str]]:
 @blueprint.get("")
 @needs(Scope.READ)
 @of_the_installation
-@blueprint.input(RunsQuery, location="query", arg_name="query")
+@blueprint.input(RetrainingQuery, location="query", arg_name="query")
 @blueprint.output(RetrainingList)
 @blueprint.doc(summary="The newest runs")
-def index(query: RunsQuery) -> RunPage[RetrainingAnswer]:
+def index(query: RetrainingQuery) -> RunPage[RetrainingAnswer]:
     return page(RetrainingRun, RetrainingAnswer, query)
 
 
