@@ -1,7 +1,6 @@
 """Every fault, done once."""
 
 import contextlib
-import os
 import signal
 import threading
 import time
@@ -16,7 +15,7 @@ from db import registry
 from db.heartbeats import Worker
 from db.slots import Slot
 from db.tables import OPEN, Batch, Image
-from tests.chaos import power
+from tests.chaos import power, processes
 from tests.chaos.field import LEASE_SECONDS, VERSIONS
 from tests.chaos.load import even
 from tests.chaos.predictor import POISONS
@@ -279,9 +278,9 @@ def cut_power(scene: Scene) -> None:
     scene.wait_for_work()
     names = ["api", *scene.field.workers()]
     for name in names:
-        os.kill(scene.field.pid(name), signal.SIGSTOP)
+        processes.freeze(scene.field.pid(name))
     for name in names:
-        scene.field.kill(name)
+        scene.field.kill(name, family=True)
     power.cut(scene.field.blobs.root, scene.field.journal, scene.before)
     scene.mark_held()
     for name in names:

@@ -178,10 +178,11 @@ class Field:
             raise AssertionError(name)
         return process.pid
 
-    def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> int | None:
+    def kill(self, name: str, number: signal.Signals = signal.SIGKILL, *, family: bool = False) -> int | None:
         """Send the signal; if that is to end the process, wait for it, and leave it down until `spawn`.
 
-        The API's SIGKILL takes the process that answers for it along; what a worker started is left to find out.
+        A SIGKILL of a whole `family`, or of the API, takes along what it started; else a worker's own processes are left
+        to find out.
 
         Returns its exit code, or None where it did not end by that.
         """
@@ -192,7 +193,7 @@ class Field:
             part.process.send_signal(number)
             return None
         part.down = True
-        if number == signal.SIGKILL and name == "api" and part.process.poll() is None:
+        if number == signal.SIGKILL and (family or name == "api") and part.process.poll() is None:
             processes.kill_family(part.process.pid)
         else:
             part.process.send_signal(number)

@@ -71,19 +71,31 @@ class Fork:
         os.kill(self.pid, number)
 
 
+def freeze(pid: int) -> list[psutil.Process]:
+    """Stop a process and those that it started where they are; empty where it is gone."""
+    try:
+        parent = psutil.Process(pid)
+        parent.suspend()  # first: then it starts no more
+        until(lambda: parent.status() in {psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE}, "it has stopped")
+        family = [parent, *parent.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+    for process in family[1:]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.suspend()
+    return family
+
+
 def kill_family(pid: int) -> None:
     """Kill a process and those that it started; when this returns, they change nothing more.
 
     gunicorn's own process only watches: the one that answers requests is its child, and would outlive it for a while.
     """
-    with contextlib.suppress(psutil.NoSuchProcess):
-        parent = psutil.Process(pid)
-        parent.suspend()  # so that it starts no more
-        children = parent.children(recursive=True)
-        for process in (parent, *children):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
-        until(lambda: not any(map(_runs, (parent, *children))), "it and its children have ended")
+    family = freeze(pid)
+    for process in family:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    until(lambda: not any(map(_runs, family)), "it and its children have ended")
 
 
 def _runs(process: psutil.Process) -> bool:
