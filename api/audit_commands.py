@@ -165,6 +165,8 @@ def _show(found: Sequence[AuditEvent]) -> None:
 @click.pass_obj
 def export(settings: Settings, /, form: str, output: Path | None, chain: str, **wanted: Any) -> None:
     """Write the audit, oldest row first, a line for each; the export itself leaves a row before it begins."""
+    if chain == _INSTALLATION and wanted["tenant"]:
+        fail("--tenant and --installation are two chains: give one of them", status=Exit.USAGE)
     if chain == _INSTALLATION:
         wanted["tenant"] = tenancy.SYSTEM
     search = Search(**wanted | {name: _utc(wanted[name]) for name in ("since", "until")})

@@ -96,7 +96,9 @@ def _standing(batch_id: str) -> tuple[BatchStatus, str]:
     progress = _progress(batch_id)
     if progress.purged_at and progress.results_purged_at:
         raise Problem(
-            410, "results_purged", "The batch's images and its results are gone; the audit still tells of it."
+            410,
+            "results_purged",
+            "The batch's images and its results are gone; the audit tells of it as long as it is kept.",
         )
     with parts().system.read() as session:  # others' images wait before it too
         answer = BatchStatus.at(progress, forecast.forecast(session, progress))

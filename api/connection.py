@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from typing import Any
 
 from click import Context, Parameter
 
 import operator_key
 import running
-from cxr_client import Client, ClientError, NotAllowed
+from cxr_client import Client, ClientError, NotAllowed, ServerRefused
 from settings import Settings
 from terminal import Exit, fail, words
 
@@ -46,6 +47,8 @@ def _say(error: ClientError, seconds: float) -> None:
 def _status(error: ClientError) -> Exit:
     if isinstance(error, NotAllowed):
         return Exit.NOT_ALLOWED
+    if isinstance(error, ServerRefused) and error.status == HTTPStatus.GONE:
+        return Exit.GONE
     return Exit.AWAY if error.retryable else Exit.REFUSED
 
 

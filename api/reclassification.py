@@ -78,7 +78,7 @@ def ask(wanted: Wanted) -> tuple[ReclassificationAnswer, int, dict[str, str]]:
 @of_the_installation
 @blueprint.input(ReclassificationQuery, location="query", arg_name="query")
 @blueprint.output(ReclassificationList)
-@blueprint.doc(summary="The newest reclassifications")
+@blueprint.doc(summary="The reclassifications, newest first")
 def index(query: ReclassificationQuery) -> RunPage[ReclassificationAnswer]:
     return page(ReclassificationRun, ReclassificationAnswer, query)
 

@@ -23,10 +23,11 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def gathered(lines: Iterable[str]) -> Iterator[str]:
-    """Yield the same text in pieces of some thousand characters: each costs a chunk of HTTP, whatever is in it."""
+    """Yield the same text in pieces of at least 32,000 characters: each costs a chunk of HTTP, whatever is in it."""
     piece = io.StringIO()
     for line in lines:
-        if piece.write(line) and piece.tell() >= _PIECE:
+        piece.write(line)
+        if piece.tell() >= _PIECE:
             yield piece.getvalue()
             piece = io.StringIO()
     if piece.tell():

@@ -58,7 +58,7 @@ def ask() -> tuple[RetrainingAnswer, int, dict[str, str]]:
 @of_the_installation
 @blueprint.input(RetrainingQuery, location="query", arg_name="query")
 @blueprint.output(RetrainingList)
-@blueprint.doc(summary="The newest runs")
+@blueprint.doc(summary="The runs, newest first")
 def index(query: RetrainingQuery) -> RunPage[RetrainingAnswer]:
     return page(RetrainingRun, RetrainingAnswer, query)
 

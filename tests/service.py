@@ -32,7 +32,7 @@ def free_port() -> int:
 def until(condition: Callable[[], Any], what: str, *, seconds: float = PATIENCE_SECONDS) -> Any:
     """Wait for a condition, never by sleep alone, and return what it gave; who waits long asks seldom.
 
-    So a time that is taken with it may be a twentieth too long.
+    So a time that is taken with it may be too long, by 50 ms and a twentieth.
     """
     begun = time.monotonic()
     while not (value := condition()):

@@ -46,3 +46,9 @@ def test_every_file_says_what_it_is_and_is_one_idea() -> None:
             text = path.read_text()
             assert ast.get_docstring(ast.parse(text)) or not text, f"{path} has no first line"
             assert len(text.splitlines()) <= LONGEST_FILE, f"{path} is too long"
+
+
+def test_who_polls_a_server_waits_for_no_database_and_no_tensorflow() -> None:
+    words = "import sys, cxr, api.commands; print(*({'sqlalchemy', 'tensorflow', 'numpy', 'flask'} & set(sys.modules)))"
+    told = subprocess.run([sys.executable, "-c", words], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert told.stdout.split() == []

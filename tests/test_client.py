@@ -73,6 +73,10 @@ def test_the_client_has_each_field_that_the_api_answers_and_needs_no_other() -> 
         cxr_client.AuditEvent: trail.AuditEvent,
         cxr_client.AuditEnd: trail.AuditEnd,
         cxr_client.Step: trail.Step,
+        cxr_client.History: trail.History,
+        cxr_client.Monitoring: monitoring.MonitoringAnswer,
+        cxr_client.Labelled: labels.LabelsAnswer,
+        cxr_client.ModelList: models.ModelList,
         cxr_client.Verification: verifications.Verification,
     }
     for kind, answered in pairs.items():

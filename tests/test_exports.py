@@ -14,6 +14,7 @@ import pytest
 from sqlalchemy import text
 
 import up
+from api import results
 from db import batches, tenancy
 from db.batches import Item
 from db.database import Database
@@ -117,3 +118,11 @@ def test_exports_of_100_000_rows_are_flat_in_memory(
     assert len(seen) == 10_000
     print(f"{database.engine.name}: {before / 1e6:.0f} MB before, {most / 1e6:.0f} MB at most")  # noqa: T201
     assert most - before < MOST_GROWTH
+
+
+def test_an_export_leaves_in_pieces_of_many_lines() -> None:
+    lines = [f"{number},ward/{number}.png\n" for number in range(10_000)]
+    pieces = list(results.gathered(lines))
+    assert "".join(pieces) == "".join(lines)
+    assert len(pieces) == -(-len("".join(lines)) // len(pieces[0])) < 10
+    assert list(results.gathered([])) == []
