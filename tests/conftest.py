@@ -45,10 +45,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _has_another(item: pytest.Function) -> bool:
-    """Whether its database is the one of `settings` or `service`, which may be PostgreSQL, and not of each kind in turn."""
+    """Whether its database is that of a fixture which may be PostgreSQL's, and not of each kind in turn."""
     fixtures = set(item.fixturenames)
     both = fixtures & {"database_url", "migrated_url"}
-    return bool(fixtures & {"settings", "service"}) and not both and item.get_closest_marker("sqlite") is None
+    return (
+        bool(fixtures & {"settings", "service", "recalled"}) and not both and item.get_closest_marker("sqlite") is None
+    )
 
 
 @pytest.fixture(scope="session")

@@ -23,6 +23,7 @@ from db.database import Database
 from db.reclassification import ReclassificationRun
 from db.tables import Lane, Result
 from settings import Settings
+from tests import migrated
 from training import phantoms, shipped
 from training.retraining import Parts
 from training.trainer import Trainer
@@ -108,9 +109,11 @@ class Recalled:
 
 
 @pytest.fixture(scope="session")
-def classified(tmp_path_factory: pytest.TempPathFactory) -> Recalled:
-    """The home that every test gets a copy of."""
-    settings = _settings(tmp_path_factory.mktemp("recalled"))
+def classified(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Recalled:
+    """The home that every test gets a copy of, on SQLite, or with --postgresql there."""
+    on_postgresql = request.config.getoption("postgresql")
+    url = migrated.postgresql(request.getfixturevalue("postgresql")) if on_postgresql else ""
+    settings = _settings(tmp_path_factory.mktemp("recalled"), url)
     up.bring_up_to_date(settings)
     made = Recalled(settings)
     made.register()
@@ -120,15 +123,22 @@ def classified(tmp_path_factory: pytest.TempPathFactory) -> Recalled:
 
 
 @pytest.fixture
-def recalled(classified: Recalled, tmp_path: Path) -> Iterator[Recalled]:
+def recalled(classified: Recalled, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Recalled]:
     shutil.copytree(classified.settings.home, tmp_path, dirs_exist_ok=True)
-    made = Recalled(_settings(tmp_path), classified.batch_id)
+    url, server = "", None
+    if request.config.getoption("postgresql"):
+        server = request.getfixturevalue("postgresql")
+        url = server.database(template=classified.settings.database_url.rsplit("/", 1)[1])
+    made = Recalled(_settings(tmp_path, url), classified.batch_id)
     yield made
     made.database.close()
+    if server:
+        server.drop(url)
 
 
-def _settings(home: Path) -> Settings:
-    return Settings.from_environment({"CXR_HOME": str(home), "REDIS_URL": "memory://", "CXR_BATCH_SIZE": "8"})
+def _settings(home: Path, url: str) -> Settings:
+    given = {"CXR_HOME": str(home), "REDIS_URL": "memory://", "CXR_BATCH_SIZE": "8", "DATABASE_URL": url}
+    return Settings.from_environment(given)
 
 
 def rows(recalled: Recalled) -> dict[str, Result]:

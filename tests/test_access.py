@@ -92,6 +92,24 @@ def test_without_a_key_nothing_is_answered(walk: Walk) -> None:
         assert (status, code) == (401, "key_invalid"), call
 
 
+def test_whatever_names_a_result_leaves_a_row(walk: Walk) -> None:
+    """An address that shows results and is not in tests/test_looks.py is found here."""
+    own = key(walk.api.parts.system, EVERYTHING)
+    shown = set()
+    for path, method in walk.calls:
+        before = _looks(walk.api)
+        if method == "get" and walk.names["result_id"] in walk.ask((path, method), own).text:
+            shown.add(path)
+            assert _looks(walk.api) == before + 1, path
+    assert len(shown) > 5
+
+
+def _looks(api: Api) -> int:
+    with api.parts.system.read() as session:
+        actions = session.scalars(select(AuditRow.action)).all()
+    return sum(action.split(".")[1] in {"viewed", "exported", "searched"} for action in actions)
+
+
 def test_a_key_without_the_scope_is_refused(walk: Walk) -> None:
     for scopes in {tuple(scopes) for scopes in walk.calls.values() if scopes}:
         lacking = key(walk.api.parts.system, EVERYTHING - set(map(Scope, scopes)))

@@ -204,13 +204,14 @@ def test_ctrl_c_while_following_ends_with_130_and_the_batch_goes_on(alone: Any, 
 # Tables
 
 
-def printed(*words: object, home: Path, columns: int) -> list[str]:
-    """What a person sees in a terminal that wide."""
+def printed(*words: object, home: Path, columns: int, stream: str = "stdout") -> list[str]:
+    """What a person sees of one stream in a terminal that wide."""
     near, far = pty.openpty()
     fcntl.ioctl(far, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
     environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
     environment |= {"CXR_HOME": str(home), "TERM": "xterm"}
-    with subprocess.Popen([CXR, *map(str, words)], env=environment, stdout=far, stderr=subprocess.DEVNULL) as command:
+    out, err = (far if name == stream else subprocess.DEVNULL for name in ("stdout", "stderr"))
+    with subprocess.Popen([CXR, *map(str, words)], env=environment, stdout=out, stderr=err) as command:
         os.close(far)
         seen = b"".join(_until_closed(near))
     os.close(near)
@@ -242,6 +243,15 @@ def test_a_table_fits_its_terminal_and_hides_nothing(
         assert any(batch in line for line in lines)
     if words[0] == "images":
         assert "not-an-image.png" in "".join(line.split("  ")[0].strip() for line in lines)
+
+
+def test_long_work_shows_how_far_it_is(service: Service, tmp_path: Path) -> None:
+    phantoms.write(tmp_path, count=3, seed=5)
+    home = service.settings.home
+    seen = printed("submit", tmp_path, "--wait", "--synthetic", home=home, columns=100, stream="stderr")
+    sending = [line for line in seen if "sending" in line]
+    assert re.search(r"\d/\d[\d.]* \wB", sending[-1]), sending
+    assert any("classifying" in line and "3/3" in line for line in seen), seen
 
 
 # The shell

@@ -32,6 +32,8 @@ CONFIG = """
 "path.custom_id" = "0.png"
 "path.version" = "{version}"
 "path.key_id" = "{key_id}"
+"path.webhook_id" = "{webhook_id}"
+"path.run_id" = "{run_id}"
 
 [checks]
 positive_data_acceptance.expected-statuses = ["2xx", "304", "404", "406", "409", "410"]
@@ -199,5 +201,8 @@ def _known(url: str, header: str, database: Database, radiograph: Radiograph) ->
     result_id = httpx.get(f"{url}/v1/batches/{batch_id}/results.json", headers=headers).json()["data"][0]["result_id"]
     version = httpx.get(f"{url}/v1/models", headers=headers).json()["data"][0]["version"]
     key_id = httpx.post(f"{url}/v1/keys", json={"name": "x", "scopes": ["read"]}, headers=headers).json()["id"]
+    webhook_id = httpx.post(f"{url}/v1/webhooks", json={"url": "https://93.184.216.34/"}, headers=headers).json()["id"]
+    run_id = httpx.post(f"{url}/v1/retraining-runs", headers=headers).json()["id"]
     database.close()
-    return {"batch_id": batch_id, "result_id": result_id, "version": version, "key_id": key_id}
+    return {"batch_id": batch_id, "result_id": result_id, "version": version, "key_id": key_id,
+            "webhook_id": webhook_id, "run_id": run_id}  # fmt: skip

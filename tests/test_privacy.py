@@ -58,6 +58,8 @@ def test_a_patient_is_named_in_no_table_blob_log_ticket_or_answer_but_in_labels(
         assert all(NAME.decode() in line.custom_id for line in lines if line.code is None)  # the label is given back
     broken = service.http.post("/v1/batches", content=archive()[:-60], headers=ZIPPED | keyed())
     assert broken.status_code == 422
+    for query in ({"accession": NAME.decode()}, {"limit": NAME.decode()}):  # found nothing, and refused
+        assert service.http.get("/v1/results", params=query).status_code in {200, 400}
     assert named_in_tables(service) == LABELS
     assert named_in_files(service) == []
     for path in ("/readyz", "/metrics", "/v1/batches", *(f"/v1/batches/{batch_id}" for batch_id in batches)):

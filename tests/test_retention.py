@@ -98,6 +98,8 @@ def test_results_go_by_their_own_clock_and_are_410_then(classified: Api, batch: 
     paths = (
         f"/v1/results/{result}",
         f"/v1/results/{result}/history",
+        f"/v1/results/{result}/heatmap.png",
+        f"/v1/results/{result}/verifications",
         f"/v1/batches/{batch}/results",
         f"/v1/batches/{batch}/results.csv",
         f"/v1/batches/{batch}/images",
