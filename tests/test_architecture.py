@@ -1,6 +1,7 @@
 """The rooms and the arrows between them: api -> worker -> db, training -> worker -> db, never back."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,20 @@ ALLOWED = {
     "cxr_client": set[str](),
 }
 LONGEST_FILE = 260
+SEES_EVERY_HOSPITAL = {
+    "access.py": "a key says whose it is",
+    "sign_in.py": "a browser's sign-in too",
+    "provider.py": "and an address",
+    "rates.py": "the disk and the queue are one",
+    "acceptance.py": "the queue is one",
+    "batches.py": "others' images wait before it",
+    "models.py": "the models are everybody's",
+    "reclassification.py": "so are the runs",
+    "retraining.py": "so are the runs",
+    "runs.py": "so are the runs",
+    "trail.py": "the installation's own chain",
+    "wiring.py": "hands it out",
+}
 
 
 def imported(path: Path) -> Iterator[str]:
@@ -52,3 +67,17 @@ def test_who_polls_a_server_waits_for_no_database_and_no_tensorflow() -> None:
     words = "import sys, cxr, api.commands; print(*({'sqlalchemy', 'tensorflow', 'numpy', 'flask'} & set(sys.modules)))"
     told = subprocess.run([sys.executable, "-c", words], cwd=ROOT, capture_output=True, text=True, check=True)
     assert told.stdout.split() == []
+
+
+def test_whoever_in_the_api_sees_every_hospital_is_named_here_and_writes_no_sql() -> None:
+    """All else goes through db.tenancy, which filters; SQL as text would go round that."""
+    files = {path.name: path.read_text() for path in (ROOT / "api").glob("*.py")}
+    assert {name for name, code in files.items() if re.search(r"\.system\b|\bsystem:", code)} == set(
+        SEES_EVERY_HOSPITAL
+    )
+    assert [name for name, code in files.items() if re.search(r"sqlalchemy import .*\btext\b", code)] == []
+
+
+def test_commands_reach_a_server_by_the_client_alone() -> None:
+    rooms = [path for room in ("api", "training", "worker") for path in (ROOT / room).glob("*.py")]
+    assert [path.name for path in rooms if "httpx" in imported(path)] == []
