@@ -2,18 +2,23 @@
 
 import random
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner, Result
 from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+import cxr
 from db import audit, migrate, proof
 from db.audit import Entry
 from db.chains import AuditRow
 from db.database import Database
+from db.heads import Heads
 from db.tenancy import SYSTEM
+from terminal import Exit
 from tests.chains import lift
 
 _ROWS = 24
@@ -159,6 +164,26 @@ def test_every_tampering_is_found(chain: Database) -> None:
     assert found_by_the_signature_alone > _TIMES[dialect] / 20, "these are what the signed head is for"
     with chain.read() as session:
         assert proof.verify(session, signed).problem is None, "and the chain as it was still holds"
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.__name__)
+def test_the_command_finds_each_kind_by_a_signed_head(chain: Database, attack: Attack, tmp_path: Path) -> None:
+    kept, heads = tmp_path / "kept", Heads(tmp_path / "heads")
+    environment = {"CXR_HOME": str(tmp_path), "DATABASE_URL": chain.url.replace("+psycopg", "")}
+
+    def verify() -> Result:
+        words = ["audit", "verify", "--head", str(kept), "--key", str(heads.public)]
+        return CliRunner().invoke(cxr.main, words, env=environment)
+
+    with chain.write() as session:
+        kept.write_text("".join(f"{head.line()}\n" for head in heads.sign(session)))
+        original = rows_of(session)
+    assert verify().exit_code == Exit.DONE
+    with chain.write() as session:
+        lift(session)
+        put(session, attack(random.Random(7), original), head=True)
+    answer = verify()
+    assert (answer.exit_code, "the audit does not hold" in answer.stderr) == (Exit.PROBLEM, True), answer.output
 
 
 def test_a_chain_that_nobody_touched_holds(chain: Database) -> None:
