@@ -63,14 +63,14 @@ def main() -> None:
     wrong = [name for name, one in off if not _as_expected(name, one)]
     total = sum(one.times for one in outcomes)
     lost, twice = sum(one.lost for one in outcomes), sum(one.duplicated for one in outcomes)
+    if tier == "full" or given.report:
+        report.write(outcomes, off, words, tier=tier, seed=seed)
+        _console.print(f"written: {report.DOCUMENT.relative_to(ROOT)}")
     _console.print(
         f"{total:,} faults, {sum(one.images for one in outcomes):,} images: lost {lost}, duplicated {twice}; "
         f"{len(failed)} runs failed; switched off and not as expected: {', '.join(wrong) or 'none'}; "
         f"{(time.monotonic() - start) / 60:.0f} min"
     )
-    if tier == "full" or given.report:
-        report.write(outcomes, off, words, tier=tier, seed=seed)
-        _console.print(f"written: {report.DOCUMENT.relative_to(ROOT)}")
     sys.exit(bool(failed or wrong))
 
 
@@ -127,13 +127,13 @@ def _outcome(job: Job, *, bars: Progress, tier: str = "", also: Sequence[str] = 
     if job.off:
         _console.print(f"switched off, {job.off}: {report.line(outcome)}", highlight=False)
         return outcome
-    _console.print(report.line(outcome), style=None if outcome.holds else "red", highlight=False)
     for problem in outcome.problems:
         _console.print(f"    {problem}", style="red", highlight=False)
     if outcome.late:
         _console.print(f"    {outcome.late}", style="yellow", highlight=False)
     if tier and not outcome.holds:
         _console.print(f"    again: make chaos FAULT={job.fault} SEED={job.seed} TIER={tier}")
+    _console.print(report.line(outcome), style=None if outcome.holds else "red", highlight=False)
     return outcome
 
 

@@ -6,6 +6,9 @@ import statistics
 import subprocess
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
+
+import psutil
 
 from tests.chaos import switches
 from tests.chaos.catalogue import FAULTS
@@ -49,7 +52,9 @@ def write(
     """Write the document."""
     injected, images = sum(one.times for one in outcomes), sum(one.images for one in outcomes)
     lost, twice = sum(one.lost for one in outcomes), sum(one.duplicated for one in outcomes)
-    machine = f"Python {platform.python_version()}, {platform.system()}, {os.cpu_count()} cores"
+    machine = (
+        f"Python {platform.python_version()}, {platform.system()}, {os.cpu_count()} cores ({_processor()}), {_memory()}"
+    )
     last = f"Last run: {datetime.now(UTC):%Y-%m-%d}, commit `{_commit()}`, seed {seed}, tier *{tier}*, {machine}.\n"
     shown = f"**{injected:,} faults, {images:,} images: {lost} lost, {twice} duplicated.**{'' if lost else _BOUND}\n"
     parts = [
@@ -132,3 +137,12 @@ _AGAIN = """## Run it yourself
 
 The faults by name: {names}.
 """.format(names=", ".join(f"`{name}`" for name in FAULTS))
+
+
+def _processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _memory() -> str:
+    return f"{psutil.virtual_memory().total / 2**30:.0f} GiB"
