@@ -32,7 +32,6 @@ CONFIG = """
 "path.custom_id" = "0.png"
 "path.version" = "{version}"
 "path.key_id" = "{key_id}"
-"path.webhook_id" = "{webhook_id}"
 "path.run_id" = "{run_id}"
 
 [checks]
@@ -201,8 +200,6 @@ def _known(url: str, header: str, database: Database, radiograph: Radiograph) ->
     result_id = httpx.get(f"{url}/v1/batches/{batch_id}/results.json", headers=headers).json()["data"][0]["result_id"]
     version = httpx.get(f"{url}/v1/models", headers=headers).json()["data"][0]["version"]
     key_id = httpx.post(f"{url}/v1/keys", json={"name": "x", "scopes": ["read"]}, headers=headers).json()["id"]
-    webhook_id = httpx.post(f"{url}/v1/webhooks", json={"url": "https://93.184.216.34/"}, headers=headers).json()["id"]
     run_id = httpx.post(f"{url}/v1/retraining-runs", headers=headers).json()["id"]
     database.close()
-    return {"batch_id": batch_id, "result_id": result_id, "version": version, "key_id": key_id,
-            "webhook_id": webhook_id, "run_id": run_id}  # fmt: skip
+    return {"batch_id": batch_id, "result_id": result_id, "version": version, "key_id": key_id, "run_id": run_id}
