@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
@@ -13,6 +14,7 @@ from tests.chaos.runs import Outcome
 from tests.project import ROOT
 
 PLAIN = "plain"
+_SAID = 4_000  # characters of what a run that failed wrote last
 
 
 @dataclass(frozen=True)
@@ -50,13 +52,16 @@ class Job:
 def run(job: Job, injected: Callable[[int], object] = lambda _: None) -> Outcome:
     """Run it to its end; `injected` hears of every injection."""
     told = None
-    with subprocess.Popen(job.command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
-        for line in process.stdout or ():
-            told = json.loads(line)
-            if isinstance(told, int):
-                injected(told)
+    with tempfile.TemporaryFile("w+") as errors:
+        with subprocess.Popen(job.command, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=ROOT) as process:
+            for line in process.stdout or ():
+                told = json.loads(line)
+                if isinstance(told, int):
+                    injected(told)
+        errors.seek(0)
+        said = errors.read()
     if process.returncode or not isinstance(told, dict):
-        problem = f"the run ended with {process.returncode} before it was through; stderr says why"
+        problem = f"the run ended with {process.returncode} before it was through: {said[-_SAID:]}"
         return Outcome(job.fault, job.database, job.times, job.seed, 0, 0, 0, [problem], [], 0)
     return Outcome(**told)
 
