@@ -47,8 +47,7 @@ def kill_real_worker(scene: Scene) -> None:
 def stop_worker_past_its_lease(scene: Scene) -> None:
     name = scene.worker()
     scene.wait_for(name)
-    scene.wait_for_work()
-    scene.field.kill(name, signal.SIGSTOP)
+    scene.catch_at_work(name)
     scene.mark_held()
     time.sleep(LEASE_SECONDS + 1.5)
     scene.field.kill(name, signal.SIGCONT)
@@ -58,8 +57,9 @@ def tell_worker_to_stop(scene: Scene) -> None:
     """SIGTERM under load: it ends with 0 within 30 s and holds nothing any more."""
     name = scene.worker()
     scene.wait_for(name)
-    scene.wait_for_work()
+    scene.catch_at_work(name)
     start = time.monotonic()
+    scene.field.kill(name, signal.SIGCONT)
     code = scene.field.kill(name, signal.SIGTERM)
     seconds = time.monotonic() - start
     scene.recoveries.append(seconds)

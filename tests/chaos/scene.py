@@ -2,6 +2,7 @@
 
 import dataclasses
 import random
+import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from tests.service import until
 _WORK_SECONDS = 60
 _MOMENT_SECONDS = 0.4
 _MANY = 12  # more than one claim
+_OTHERS_SECONDS = 0.6  # longer than a worker of this harness holds a claim
+_TRIES = 40
 
 
 @dataclass
@@ -50,6 +53,19 @@ class Scene:
             return leased >= _MANY or (leased > 0 and time.monotonic() > soon)
 
         until(busy, "images are leased", seconds=_WORK_SECONDS)
+
+    def catch_at_work(self, worker: str) -> None:
+        """Stop it (SIGSTOP) at a moment at which it holds images: those that the others hold are finished soon."""
+        for _ in range(_TRIES):
+            self.wait_for_work()
+            self.field.kill(worker, signal.SIGSTOP)
+            _, before = self.field.held()
+            time.sleep(_OTHERS_SECONDS)
+            _, after = self.field.held()
+            if before.items() & after.items():
+                return
+            self.field.kill(worker, signal.SIGCONT)
+        raise AssertionError(f"{worker} was never seen to hold an image")
 
     def wait_for(self, worker: str) -> None:
         """Until the process of this worker has given its first sign of life."""
