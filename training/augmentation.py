@@ -28,7 +28,7 @@ class Strength:
 
 @dataclass(frozen=True)
 class Drawn:
-    """`pictures` (n, exposures, SIZE, SIZE, 1) grey levels 0-255, `truth` (n, 1), and the `shares` (n,) that add up to 1."""
+    """`pictures` (n, exposures, SIZE, SIZE, channels) grey levels 0-255, `truth` (n, any), and the `shares` (n,) that add up to 1."""
 
     pictures: NDArray[np.uint8]
     truth: NDArray[np.float32]
@@ -47,8 +47,8 @@ def dataset(drawn: Drawn, *, batch_size: int, seed: int, strength: Strength) -> 
             yield drawn.pictures[chosen, exposure], drawn.truth[chosen], random.integers(0, 2**62, 2)
 
     signature = (
-        tf.TensorSpec((batch_size, SIZE, SIZE, 1), tf.uint8),
-        tf.TensorSpec((batch_size, 1), tf.float32),
+        tf.TensorSpec((batch_size, *drawn.pictures.shape[2:]), tf.uint8),
+        tf.TensorSpec((batch_size, *drawn.truth.shape[1:]), tf.float32),
         tf.TensorSpec((2,), tf.int64),
     )
 

@@ -42,10 +42,15 @@ def unfolded(greys: NDArray[np.uint8], maps: Maps) -> tuple[Grey, NDArray[np.boo
     picture is laid out instead: it can be scored in a test, but no number should be given for it.
     """
     corners, found = outlines(maps)
+    return laid_out(greys, corners), found
+
+
+def laid_out(greys: NDArray[np.uint8], corners: Lines) -> Grey:
+    """Return the model's input (n, SIZE, SIZE, 1) uint8 by these `outlines`."""
     pictures = np.empty((len(greys), SIZE, SIZE, 1), np.uint8)
     for picture, grey, lungs in zip(pictures, greys, corners, strict=True):
-        picture[..., 0] = _ranked(_laid_out(grey, lungs))
-    return pictures, found
+        picture[..., 0] = ranked(_laid_out(grey, lungs))
+    return pictures
 
 
 def outlines(maps: Maps) -> tuple[Lines, NDArray[np.bool_]]:
@@ -152,7 +157,7 @@ def _laid_out(grey: Grey, lungs: Lines) -> Grey:
     return np.asarray(image)
 
 
-def _ranked(grey: Grey) -> Grey:
+def ranked(grey: Grey) -> Grey:
     """Each level's place among all, 0 to 255; equal levels share the middle of theirs, so that one level alone is 127."""
     counts = np.bincount(grey.reshape(-1), minlength=256)
     rank = (np.cumsum(counts) - counts / 2) * (255 / grey.size)
