@@ -1,7 +1,6 @@
 """The gate: each rule refuses what it is there for, and says which number."""
 
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,12 +10,12 @@ from numpy.typing import NDArray
 
 from db.promotions import Finding
 from training import acceptance, stability
+from training.acceptance import Score
 from training.data import Radiographs
 from training.index import index
 from worker.radiograph import SIZE
 
 Greys = NDArray[np.uint8]
-Score = Callable[[Greys], NDArray[np.float64]]
 COUNT = 60
 LUNGS = np.zeros((SIZE, SIZE), np.bool_)
 LUNGS[30:100, 20:55] = LUNGS[30:100, 73:108] = True
@@ -40,20 +39,20 @@ def fold(folder: Path) -> Radiographs:
     return Radiographs(tuple(entries), greys.astype(np.uint8), masks, "fold")
 
 
-def honest(greys: Greys) -> NDArray[np.float64]:
+def honest(greys: Greys, **_: object) -> NDArray[np.float64]:
     """Judges by the roughness of the lungs alone."""
     return np.asarray(1 / (1 + np.exp(-(greys[:, LUNGS].astype(float).std(axis=1) - 25) / 2)))
 
 
-def by_the_border(greys: Greys) -> NDArray[np.float64]:
+def by_the_border(greys: Greys, **_: object) -> NDArray[np.float64]:
     return np.asarray(1 / (1 + np.exp(-(greys[:, :10].astype(float).mean(axis=(1, 2)) - 115) / 3)))
 
 
-def backwards(greys: Greys) -> NDArray[np.float64]:
+def backwards(greys: Greys, **_: object) -> NDArray[np.float64]:
     return np.asarray(1 - honest(greys))
 
 
-def too_sure(greys: Greys) -> NDArray[np.float64]:
+def too_sure(greys: Greys, **_: object) -> NDArray[np.float64]:
     return np.asarray(honest(greys) ** 0.05)
 
 
@@ -73,7 +72,9 @@ def test_every_rule_of_the_gate_is_asked(fold: Radiographs) -> None:
         "within_source_auroc",
         "calibration",
         "probe_lungs_blanked",
+        "probe_lungs_blanked_given",
         "probe_border_only",
+        "probe_border_only_given",
         *(f"stable_{name}" for name in stability.CHANGES),
         "floor_source_a",
         "floor_source_b",
@@ -103,7 +104,7 @@ def test_home_auroc_does_not_help(fold: Radiographs) -> None:
     """A candidate that ranks the sources perfectly, and nothing within them, is refused."""
     home = np.array([entry.source == "a" for entry in fold.entries]).astype(float)
 
-    def by_source(greys: Greys) -> NDArray[np.float64]:
+    def by_source(greys: Greys, **_: object) -> NDArray[np.float64]:
         return home if len(greys) == COUNT else home[: len(greys)]
 
     assert "within_source_auroc" in failed(fold, by_source)
@@ -115,7 +116,7 @@ def test_what_moves_under_a_change_that_says_nothing_is_refused(fold: Radiograph
     plain = {grey.tobytes() for grey in fold.greys}
     assert not np.array_equal(change(fold.greys), fold.greys)
 
-    def fragile(greys: Greys) -> NDArray[np.float64]:
+    def fragile(greys: Greys, **_: object) -> NDArray[np.float64]:
         return np.where([grey.tobytes() in plain for grey in greys], honest(greys), 0.5)
 
     assert f"stable_{name}" in failed(fold, fragile)
@@ -127,7 +128,7 @@ def test_golden_pictures_that_come_out_otherwise_are_refused(fold: Radiographs) 
 
 
 def test_what_takes_longer_is_refused(fold: Radiographs) -> None:
-    def slow(greys: Greys) -> NDArray[np.float64]:
+    def slow(greys: Greys, **_: object) -> NDArray[np.float64]:
         end = time.process_time() + 0.004 * len(greys)
         while time.process_time() < end:
             pass
@@ -139,3 +140,28 @@ def test_what_takes_longer_is_refused(fold: Radiographs) -> None:
 def test_without_sources_nothing_can_be_said_and_the_candidate_is_refused(fold: Radiographs) -> None:
     unstated = replace(fold, entries=tuple(replace(entry, source="") for entry in fold.entries))
     assert "metadata.csv" in failed(unstated, honest)["within_source_auroc"].words
+
+
+def test_what_knows_the_answer_once_it_is_told_where_the_lungs_were_is_refused(fold: Radiographs) -> None:
+    """A network that only scores what lies within lungs is blind while none are found: that is not enough."""
+
+    def within_masks(greys: Greys, *, masks: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
+        return honest(greys) if masks is None else by_the_border(greys)
+
+    assert set(failed(fold, within_masks)) == {"probe_lungs_blanked_given", "probe_border_only_given"}
+
+
+def test_a_view_under_the_floor_is_refused_and_one_that_is_too_small_says_so(fold: Radiographs) -> None:
+    views = ["AP" if place % 4 < 2 else "lying" if place == 2 else "PA" for place in range(COUNT)]
+    seen = replace(fold, entries=tuple(replace(one, view=view) for one, view in zip(fold.entries, views, strict=True)))
+    wrong = {fold.greys[place].tobytes() for place in range(COUNT) if views[place] == "AP"}
+
+    def fails_at_bedside(greys: Greys, **_: object) -> NDArray[np.float64]:
+        return np.where([grey.tobytes() in wrong for grey in greys], 1 - honest(greys), honest(greys))
+
+    found = {each.rule: each for each in acceptance.judge(seen, fails_at_bedside, honest, golden_difference=0.0)}
+    assert not found["floor_view_AP"].passed
+    assert found["floor_view_PA"].passed
+    assert found["floor_view_PA"].measured == 1
+    assert found["floor_view_lying"].passed
+    assert found["floor_view_lying"].words.startswith("not judged in view lying (1 positives, 0 negatives)")

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,12 @@ _ROUNDS: Final = 5
 _TIMED: Final = 64
 
 Figure = Callable[[Numbers, NDArray[np.int_]], float | None]
-Score = Callable[[NDArray[np.uint8]], Numbers]
+
+
+class Score(Protocol):
+    """From (n, SIZE, SIZE) grey levels to probabilities; with `masks` it is told where the lungs are."""
+
+    def __call__(self, greys: NDArray[np.uint8], *, masks: probes.Masks | None = None) -> Numbers: ...
 
 
 @dataclass(frozen=True)
@@ -91,15 +96,20 @@ def _not_worse_calibrated(scored: Scored, asked: Bounds) -> Finding:
 
 
 def _blind_where_it_should_be(fold: Radiographs, candidate: Score, asked: Bounds) -> Iterator[Finding]:
+    """Each probe as serving would see it, and told where the lungs were: finding none is no proof of knowing nothing."""
+    masks = probes.masks_of(fold)
     probed = {
-        "lungs_blanked": probes.lungs_blanked(fold.greys, probes.masks_of(fold)),
+        "lungs_blanked": probes.lungs_blanked(fold.greys, masks),
         "border_only": probes.border_only(fold.greys),
     }
     for name, greys in probed.items():
-        auroc = figures.auroc(candidate(greys), fold.positive)
-        passed = auroc is not None and auroc <= asked.probe_auroc
-        words = f"AUROC with {name.replace('_', ' ')}: {_shown(auroc)}, at most {asked.probe_auroc} is allowed"
-        yield Finding(f"probe_{name}", passed, auroc, asked.probe_auroc, words)
+        for given, told, ending in ((None, "", ""), (masks, ", told where they were", "_given")):
+            auroc = figures.auroc(candidate(greys, masks=given), fold.positive)
+            passed = auroc is not None and auroc <= asked.probe_auroc
+            words = (
+                f"AUROC with {name.replace('_', ' ')}{told}: {_shown(auroc)}, at most {asked.probe_auroc} is allowed"
+            )
+            yield Finding(f"probe_{name}{ending}", passed, auroc, asked.probe_auroc, words)
 
 
 def _steady(scored: Scored, candidate: Score, asked: Bounds) -> Iterator[Finding]:
@@ -114,12 +124,15 @@ def _floors(scored: Scored, asked: Bounds) -> Iterator[Finding]:
     truth = scored.fold.positive
     for name, chosen in groups(scored.fold):
         positives, negatives = int(truth[chosen].sum()), int((~truth[chosen]).sum())
+        rule, counts = f"floor_{name.replace(' ', '_')}", f"{positives} positives, {negatives} negatives"
         if min(positives, negatives) < asked.smallest_group:
+            words = f"not judged in {name} ({counts}): fewer than {asked.smallest_group} of either say nothing"
+            yield Finding(rule, passed=True, measured=None, bound=asked.floor_auroc, words=words)
             continue
         auroc = figures.auroc(scored.candidate[chosen], truth[chosen])
         passed = auroc is not None and auroc >= asked.floor_auroc
-        words = f"AUROC in {name} ({positives} positives, {negatives} negatives): {_shown(auroc)}, at least {asked.floor_auroc} is asked for"
-        yield Finding(f"floor_{name.replace(' ', '_')}", passed, auroc, asked.floor_auroc, words)
+        words = f"AUROC in {name} ({counts}): {_shown(auroc)}, at least {asked.floor_auroc} is asked for"
+        yield Finding(rule, passed, auroc, asked.floor_auroc, words)
 
 
 def groups(fold: Radiographs) -> Iterator[tuple[str, Truth]]:

@@ -47,9 +47,11 @@ class Evaluation(Ranking):
     lungs_blanked_auroc: float | None
     lungs_blanked_auroc_interval: Interval
     lungs_blanked_given_auroc: float | None
+    lungs_blanked_given_auroc_interval: Interval
     border_only_auroc: float | None
     border_only_auroc_interval: Interval
     border_only_given_auroc: float | None
+    border_only_given_auroc_interval: Interval
     stability: dict[str, Moved]
     data_fingerprint: str
 
@@ -112,21 +114,17 @@ def _probed(radiographs: Radiographs, scorer: Scorer) -> dict[str, Any]:
     greys, truth, masks = radiographs.greys, radiographs.positive, probes.masks_of(radiographs)
     blanked, border = probes.lungs_blanked(greys, masks), probes.border_only(greys)
 
-    def auroc(pictures: probes.Greys, given: Masks | None = None) -> float | None:
-        return figures.auroc(scorer(pictures, masks=given), truth)
-
-    def interval(pictures: probes.Greys) -> Interval:
-        patients = radiographs.patients
-        return figures.interval(figures.auroc, scorer(pictures), truth, patients=patients, seed=groups.SEED)
+    def probed(name: str, pictures: probes.Greys, given: Masks | None = None) -> dict[str, Any]:
+        scores, patients = scorer(pictures, masks=given), radiographs.patients
+        told = figures.interval(figures.auroc, scores, truth, patients=patients, seed=groups.SEED)
+        return {f"{name}_auroc": figures.auroc(scores, truth), f"{name}_auroc_interval": told}
 
     return {
-        "lungs_only_auroc": auroc(probes.lungs_only(greys, masks)),
-        "lungs_blanked_auroc": auroc(blanked),
-        "lungs_blanked_auroc_interval": interval(blanked),
-        "lungs_blanked_given_auroc": auroc(blanked, masks),
-        "border_only_auroc": auroc(border),
-        "border_only_auroc_interval": interval(border),
-        "border_only_given_auroc": auroc(border, masks),
+        "lungs_only_auroc": figures.auroc(scorer(probes.lungs_only(greys, masks)), truth),
+        **probed("lungs_blanked", blanked),
+        **probed("lungs_blanked_given", blanked, masks),
+        **probed("border_only", border),
+        **probed("border_only_given", border, masks),
     }
 
 

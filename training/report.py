@@ -55,7 +55,12 @@ def drawn(evaluation: Evaluation, scores: Numbers, truth: Truth) -> dict[str, Fi
         rows |= {f"{kind} {name}": (one.auroc, one.auroc_interval) for name, one in groups.items()}
     rows |= {f"against {name}": (one.auroc, one.auroc_interval) for name, one in evaluation.by_negative.items()}
     rows["lungs blanked"] = (evaluation.lungs_blanked_auroc, evaluation.lungs_blanked_auroc_interval)
+    rows["lungs blanked, told where"] = (
+        evaluation.lungs_blanked_given_auroc,
+        evaluation.lungs_blanked_given_auroc_interval,
+    )
     rows["border only"] = (evaluation.border_only_auroc, evaluation.border_only_auroc_interval)
+    rows["border only, told where"] = (evaluation.border_only_given_auroc, evaluation.border_only_given_auroc_interval)
     return (
         ({name: draw(scores, truth, threshold) for name, draw in curves.items()} if both else {})
         | {"calibration": plots.calibration(scores, truth), "confusion": plots.confusion(evaluation.confusion)}
