@@ -4,8 +4,12 @@ import io
 import zipfile
 from collections.abc import Sequence
 
+from PIL import Image
+
 from tests import dicoms, pictures
 from tests.planted import planted
+from training import phantoms
+from worker.radiograph import Grey
 
 _SMALL = 48
 
@@ -18,6 +22,7 @@ def images() -> list[bytes]:
     made += [pictures.saved(image, "JPEG", progressive=way) for image in (grey, small) for way in (False, True)]
     made += [pictures.saved(small.convert(mode)) for mode in ("L", "1", "P", "RGB", "RGBA", "LA")]
     made += [pictures.saved(small.convert(mode), "JPEG") for mode in ("RGB", "CMYK")]
+    made += [pictures.saved(Image.fromarray(grey), kind) for grey in _frontal() for kind in ("PNG", "JPEG")]
     return made + [data for place, data in planted().items() if not place.startswith("DICOM")]
 
 
@@ -25,7 +30,13 @@ def dicom() -> list[bytes]:
     """DICOM in every encoding."""
     made = [dicoms.written(make()) for make in dicoms.EXACT.values()]
     made += [dicoms.written(dicoms.radiograph(dicoms.CHEST[:_SMALL, :_SMALL])) for _ in range(8)]
+    made += [dicoms.written(dicoms.radiograph(grey)) for grey in _frontal()]
     return made + [data for place, data in planted().items() if place.startswith("DICOM")]
+
+
+def _frontal() -> list[Grey]:
+    """What the gate lets through to the model, as long as it is not too damaged."""
+    return [phantoms.phantom(seed, size=192) for seed in range(8)]
 
 
 def archive(files: Sequence[bytes], *, deflated: bool) -> bytes:

@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from collections import Counter
 from contextlib import suppress
 from typing import Any
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from api import dicoms, jpegs, orientation, pngs
 from api.elements import Elements
 from api.pieces import Pieces, joined
+from fuzzing.tally import Tally
 from tests.dicoms import radiograph as dicom_radiograph
 from tests.dicoms import written
 from tests.examples import fuzzed
@@ -220,6 +222,24 @@ def test_any_name_is_given_back_as_it_came(api: Api, radiograph: Radiograph, nam
 def test_any_query_is_answered(api: Api, path: str, query: dict[str, str], accept: str | None) -> None:
     headers = {"Accept": accept} if accept else {}
     assert api.client.get(path, query_string=query, headers=headers).status_code < 500
+
+
+# The harness behind `make fuzz`
+
+
+def test_a_door_that_refuses_everything_does_not_pass_for_one_that_holds() -> None:
+    shut, sound = Tally("images", 0.25, 0.1), Tally("images", 0.25, 0.1)
+    shut.add(Counter({"413 too_large": 500}), refused=500)
+    sound.add(Counter({"truncated": 70, "classified, negative": 30, "decoder_died": 1}), refused=40)
+    assert len(list(shut.problems())) == 2
+    assert list(sound.problems()) == []
+
+
+@pytest.mark.parametrize("answer", ["worker_died", "model_output", "image_lost", "no answer"])
+def test_what_is_our_own_failure_breaks_the_run(answer: str) -> None:
+    tally = Tally("images", 0.25, 0.1)
+    tally.add(Counter({"classified, negative": 999, answer: 1}), refused=0)
+    assert len(list(tally.problems())) == 1
 
 
 @pytest.mark.parametrize("boundary", ["", "x" * 500, '"', "a b", BOUNDARY + "\r\nX: y"])
