@@ -98,6 +98,10 @@ class PromotionPending(Exception):
     """Another promotion waits for a worker."""
 
 
+REFUSALS = (AlreadyChampion, PromotionPending, NotJudged, GateRefused)
+"""Why a registered version is not let to become champion."""
+
+
 class NothingToRollBack(Exception):
     """The version is not the champion, or no other was before it."""
 

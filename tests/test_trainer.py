@@ -12,19 +12,19 @@ from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 import up
-from db import promotions, registry, runs
+from db import registry, runs
 from db.blobs import Blobs
 from db.database import Database
 from db.labels import Truth
-from db.promotions import Finding
+from db.promotions import Verdict
 from db.retraining import RetrainingRun
 from db.runs import RunState
 from settings import Settings
 from tests.labelled import classified, label, picture
-from tests.service import CARD, until
+from tests.service import until
+from training import retraining, shipped, verdicts
 from training import runs as training_runs
-from training import shipped, verdicts
-from training.retraining import Parts, promote_by_itself
+from training.retraining import Parts
 from training.trainer import Trainer
 from worker.decoders import Decoders
 from worker.tickets import Tickets, celery_app
@@ -139,6 +139,30 @@ def test_a_trainer_that_is_to_end_leaves_the_run_for_the_next_one(long: Bench) -
     assert long.run(run_id).attempts == 2
 
 
+def test_a_run_that_goes_wrong_as_nobody_foresaw_fails_and_the_next_one_is_carried_out(
+    tmp_path: Path, decoders: Decoders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(tmp_path, decoders, None, CXR_SWEEP_SECONDS="1")
+    carry_out = retraining.carry_out
+
+    def fail(*_: object) -> Verdict:
+        raise ArithmeticError
+
+    monkeypatch.setattr(retraining, "carry_out", fail)
+    thread = threading.Thread(target=bench.trainer.look_now_and_then)
+    first = bench.ask()
+    thread.start()
+    until(lambda: bench.run(first).state == RunState.FAILED, "the first run's end")
+    assert bench.run(first).problem == "ArithmeticError; the trainer's log says more"
+    monkeypatch.setattr(retraining, "carry_out", carry_out)
+    second = bench.ask()
+    until(lambda: bench.run(second).state == RunState.FAILED, "the second run's end")
+    assert "CXR_TRAINING_DATA" in (bench.run(second).problem or "")
+    bench.stopping.set()
+    thread.join()
+    bench.database.close()
+
+
 def stolen(session: Session, run_id: str) -> None:
     mine = update(RetrainingRun).where(RetrainingRun.id == run_id)
     session.execute(mine.values({RetrainingRun.lease_token: "that of another trainer"}))
@@ -195,19 +219,3 @@ def test_a_candidate_that_is_judged_is_appointed_though_the_run_was_cancelled_bu
         assert registry.pointed_at(session, registry.CHALLENGER) == (candidate if ours else None)
     checkpoint = bench.parts.settings.home / "runs" / run.id / "checkpoint.npz"
     assert checkpoint.exists() != ours, "the next attempt trains no epoch again"
-
-
-def test_what_passed_is_promoted_by_itself_only_under_the_name_of_the_setting(long: Bench) -> None:
-    card = registry.Card(**vars(CARD) | {"version": "b"})
-    good = Finding("golden", passed=True, measured=0.0, bound=0.01, words="golden 0")
-    with long.database.write() as session:
-        registry.register(session, long.parts.blobs, card, b"weights", actor="test")
-        verdict = promotions.record(
-            session, "b", [good], fold_fingerprint="fold", golden=[0.5], reference={}, actor="test"
-        )
-    promote_by_itself(long.parts, verdict)
-    with long.database.read() as session:
-        asked = promotions.pending(session)
-    assert asked
-    assert (asked.version, asked.who) == ("b", "CXR_RETRAIN_PROMOTE")
-    assert long.parts.settings.retrain_promote == 0

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from db import promotions, registry
 from db.blobs import Blobs
@@ -76,16 +77,25 @@ def carry_out(parts: Parts, run: RetrainingRun, held: Lease) -> Verdict:
     return verdict
 
 
-def look_on(parts: Parts, verdict: Verdict) -> None:
-    """Let the new challenger look at what came in lately, so that a person can see what would change."""
-    shadow.look(parts.database, parts.blobs, parts.decoders, verdict.version, images=_SHADOWED_IMAGES, actor=ACTOR)
-
-
-def promote_by_itself(parts: Parts, verdict: Verdict) -> None:
-    """Ask for the promotion of a version that passed, where the operator has set that no person needs to."""
-    with parts.database.write() as session:
-        who, why = "CXR_RETRAIN_PROMOTE", "it passed the gate, and the setting says that this is enough"
+def promote_by_itself(session: Session, verdict: Verdict) -> bool:
+    """Ask for the promotion where the version passed and nothing stands against it, and return whether."""
+    if not verdict.passed:
+        return False
+    who, why = "CXR_RETRAIN_PROMOTE", "it passed the gate, and the setting says that this is enough"
+    try:
         promotions.ask(session, verdict.version, who=who, reason=why, actor=ACTOR)
+    except promotions.REFUSALS as refusal:
+        log.warning("%s is not promoted by itself: %s: %s", verdict.version, type(refusal).__name__, refusal)
+        return False
+    return True
+
+
+def look_on(parts: Parts, verdict: Verdict) -> None:
+    """Let the new challenger look at what came in lately, so that a person can see what would change; it may fail."""
+    try:
+        shadow.look(parts.database, parts.blobs, parts.decoders, verdict.version, images=_SHADOWED_IMAGES, actor=ACTOR)
+    except Exception:
+        log.exception("no report of what %s would change: `cxr shadow` makes one", verdict.version)
 
 
 def _radiographs(parts: Parts, run: RetrainingRun, directory: Path, held: Lease) -> Radiographs:

@@ -89,6 +89,8 @@ class Trainer:
             self._post.call(self._all)
         except DBAPIError as error:
             log.warning("the database is away: %s", type(error.orig).__name__)
+        except Exception:  # a run that went wrong must not end the thread that takes the next one
+            log.exception("the trainer stopped in the middle, and looks again at the next sweep")
 
     def _all(self) -> None:
         """Until none waits."""
@@ -130,16 +132,18 @@ class Trainer:
         return work.go_on(run, held.note_with, rest, worker=self._name)
 
     def _retrain(self, run: RetrainingRun, held: Lease) -> None:
-        from training.retraining import carry_out, look_on, promote_by_itself  # noqa: PLC0415
+        from training import retraining  # noqa: PLC0415
 
         with self._ended_where_it_fails(run, held):
-            verdict = carry_out(self._parts, run, held)
-        self._end(run, RunState.SUCCEEDED, version=verdict.version, passed=verdict.passed)
+            verdict = retraining.carry_out(self._parts, run, held)
+        with self._parts.database.write() as session:  # both, or neither where this process is killed
+            told = {"version": verdict.version, "passed": verdict.passed}
+            runs.finish(session, run, RunState.SUCCEEDED, actor=self._name, **told)
+            promotes = bool(self._parts.settings.retrain_promote) and retraining.promote_by_itself(session, verdict)
         log.warning("%s made %s, which %s the gate", run.id, verdict.version, "passes" if verdict.passed else "fails")
-        look_on(self._parts, verdict)
-        if verdict.passed and self._parts.settings.retrain_promote:
-            promote_by_itself(self._parts, verdict)
+        if promotes:
             self._tickets.ring_succession()
+        retraining.look_on(self._parts, verdict)
 
     @contextmanager
     def _ended_where_it_fails(self, run: Run, held: Lease) -> Iterator[None]:
