@@ -30,7 +30,7 @@ def saved(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
 
 def png(pixels: NDArray[Any], depth: int, colour: int, *extra: tuple[bytes, bytes], interlaced: bool = False) -> bytes:
     """A PNG made by hand, of what Pillow does not write: rows are given as bytes."""
-    height, width = CHEST.shape
+    height, width = pixels.shape[0], pixels.shape[1] * max(1, 8 // depth)
     rows = pixels.reshape(height, -1)
     lines = (
         b"".join(b"\0" + row.tobytes() for offsets in _ADAM7 for row in _every(rows, width, *offsets))

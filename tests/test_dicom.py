@@ -28,7 +28,18 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from tests.dicoms import CHEST, EXACT, _lut, compressed, encapsulated, jpeg, lossless_jpeg, radiograph, written
+from tests.dicoms import (
+    CHEST,
+    CHEST_12,
+    EXACT,
+    _lut,
+    compressed,
+    encapsulated,
+    jpeg,
+    lossless_jpeg,
+    radiograph,
+    written,
+)
 from tests.examples import fuzzed
 from worker import dicom
 from worker.formats import MAX_PIXELS
@@ -56,6 +67,33 @@ def test_the_same_radiograph_in_every_encoding_is_the_same(encoding: str) -> Non
 def test_stored_bits_are_spread_over_the_whole_range(bits: int) -> None:
     stored = (CHEST.astype(np.uint32) * ((1 << bits) - 1) // 255).astype(np.uint16)
     assert np.abs(grey(radiograph(stored, bits=bits)).astype(int) - CHEST).max() <= 1
+
+
+@pytest.mark.parametrize("way", ["MONOCHROME2", "MONOCHROME1", "signed", "below zero", "rescaled"])
+@pytest.mark.parametrize("used", [8, 10, 12, 14])
+def test_fewer_bits_than_are_stored_are_not_shown_black(used: int, way: str) -> None:
+    """Where neither a window nor a table says what is white, as in a PNG of 16 bits."""
+    stored = CHEST.astype(int) * ((1 << used) - 1) // 255
+    tags: dict[str, Any] = {}
+    if way == "MONOCHROME1":
+        stored, tags = (1 << used) - 1 - stored, {"PhotometricInterpretation": way}
+    elif way == "rescaled":
+        tags = {"RescaleSlope": "2", "RescaleIntercept": "-1024"}
+    elif way == "below zero":
+        stored -= 1024
+    dataset = radiograph(stored.astype(np.int16 if way in {"signed", "below zero"} else np.uint16), bits=16, **tags)
+    assert np.abs(grey(dataset).astype(int) - CHEST).max() <= 1
+
+
+def test_fewer_bits_than_are_stored_in_colour_are_not_shown_black() -> None:
+    colour = {"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB", "PlanarConfiguration": 0}
+    found = grey(radiograph(np.dstack([CHEST_12] * 3), bits=16, **colour))
+    assert np.abs(found.astype(int) - CHEST).max() <= 1
+
+
+def test_a_window_counts_however_few_bits_are_used() -> None:
+    dataset = radiograph(CHEST_12, bits=16, WindowCenter="32768", WindowWidth="65536")
+    assert grey(dataset).max() == round(4095 * 255 / 65535)
 
 
 def test_png_and_dicom_of_one_radiograph_look_the_same_to_the_model() -> None:
@@ -89,12 +127,20 @@ def test_other_peoples_lossless_files_look_like_their_original(name: str) -> Non
     np.testing.assert_array_equal(grey(_of_pydicom(name)), grey(_of_pydicom("MR_small")))
 
 
-@pytest.mark.parametrize("name", ["JPEG2000", "JPGExtended", "JPEGLSNearLossless_08", "JPEGLSNearLossless_16"])
-def test_other_peoples_lossy_files_are_read(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "lowest", "highest"),
+    [
+        ("JPEG2000", -30, 993),  # 16 bits signed, of which it uses -30 to 245
+        ("JPGExtended", 0, 1023),  # 12 bits, of which it uses 0 to 264
+        ("JPEGLSNearLossless_08", 0, 255),
+        ("JPEGLSNearLossless_16", 0, 65535),
+    ],
+)
+def test_other_peoples_lossy_files_are_shown_by_the_depth_they_use(name: str, lowest: int, highest: int) -> None:
     dataset = _of_pydicom(name)
-    found = grey(dataset)
-    assert found.shape == (dataset.Rows, dataset.Columns)
-    assert found.min() < found.max()
+    expected = np.rint((dataset.pixel_array.astype(float) - lowest) * 255 / (highest - lowest))
+    np.testing.assert_array_equal(grey(dataset), expected)
+    assert np.ptp(expected) > 60
 
 
 def _of_pydicom(name: str) -> Dataset:

@@ -14,7 +14,7 @@ from PIL import Image
 from pydicom.uid import JPEG2000Lossless, RLELossless
 
 from tests import dicoms
-from tests.pictures import saved
+from tests.pictures import png, saved
 from tests.project import ORIGINALS
 from tests.test_door import cleaned
 from worker.decision import Decision
@@ -120,19 +120,43 @@ def _oriented(orientation: int, kind: str, grey: Grey) -> bytes:
     return saved(image if undo is None else image.transpose(undo), kind, exif=exif, **quality)
 
 
+def _in_12(grey: Grey, *, signed: bool = False) -> NDArray[Any]:
+    """The same levels in the lower 12 of 16 bits, as many detectors have them."""
+    return (grey.astype(int) * 4095 // 255).astype(np.int16 if signed else np.uint16)
+
+
+def _png_in_12(grey: Grey, colour: int, channels: int) -> bytes:
+    levels = np.dstack([_in_12(grey)] * channels)
+    if colour in {4, 6}:
+        levels[..., -1] = 65535
+    return png(levels.astype(">u2"), 16, colour)
+
+
 def _dicom(grey: NDArray[Any], syntax: str = "", **tags: Any) -> bytes:
     dataset = dicoms.radiograph(grey, **tags)
     return dicoms.written(dicoms.compressed(syntax, dataset) if syntax else dataset)
 
 
+_FALLING = np.arange(255, -1, -1) * 257
 ENCODINGS: dict[str, Callable[[Grey], bytes]] = {
     "PNG, 16 bits": lambda grey: saved(Image.fromarray(grey.astype(np.uint16) * 257)),
+    "PNG, 12 of 16 bits": lambda grey: saved(Image.fromarray(_in_12(grey))),
+    "PNG, 12 of 16 bits, RGB": lambda grey: _png_in_12(grey, 2, 3),
+    "PNG, 12 of 16 bits, grey and alpha": lambda grey: _png_in_12(grey, 4, 2),
+    "PNG, 12 of 16 bits, RGBA": lambda grey: _png_in_12(grey, 6, 4),
     "PNG, RGB": lambda grey: saved(Image.fromarray(grey).convert("RGB")),
     "JPEG, quality 95": lambda grey: saved(Image.fromarray(grey), "JPEG", quality=95),
     "JPEG, RGB, quality 95": lambda grey: saved(Image.fromarray(grey).convert("RGB"), "JPEG", quality=95),
     "DICOM, MONOCHROME2": _dicom,
     "DICOM, MONOCHROME1": lambda grey: _dicom(255 - grey, PhotometricInterpretation="MONOCHROME1"),
-    "DICOM, 12 bits": lambda grey: _dicom((grey.astype(int) * 4095 // 255).astype(np.uint16), bits=12),
+    "DICOM, 12 bits": lambda grey: _dicom(_in_12(grey), bits=12),
+    "DICOM, 12 of 16 bits": lambda grey: _dicom(_in_12(grey), bits=16),
+    "DICOM, 12 of 16 bits, MONOCHROME1": lambda grey: _dicom(
+        _in_12(255 - grey), bits=16, PhotometricInterpretation="MONOCHROME1"
+    ),
+    "DICOM, 12 of 16 bits, signed": lambda grey: _dicom(_in_12(grey, signed=True), bits=16),
+    "DICOM, modality LUT": lambda grey: _dicom(255 - grey, ModalityLUTSequence=dicoms._lut(_FALLING)),
+    "DICOM, VOI LUT": lambda grey: _dicom(255 - grey, VOILUTSequence=dicoms._lut(_FALLING)),
     "DICOM, 16 bits, window": lambda grey: _dicom(
         grey.astype(np.uint16) * 257, bits=16, WindowCenter="32768", WindowWidth="65536"
     ),

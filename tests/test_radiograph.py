@@ -39,11 +39,22 @@ def test_few_bits_are_spread_over_the_whole_range(bits: int) -> None:
     assert abs(float(found.mean()) - float((CHEST >> (8 - bits)).mean() * step)) < 1
 
 
+@pytest.mark.parametrize(("colour", "channels"), [(0, 1), (2, 3), (4, 2), (6, 4)])
 @pytest.mark.parametrize("bits", [10, 12, 14])
-def test_fewer_than_16_bits_in_16_are_not_shown_black(bits: int) -> None:
-    stored = (CHEST.astype(np.uint32) * ((1 << bits) - 1) // 255).astype(">u2")
-    found = decode(png(stored, 16, 0))
-    assert np.abs(found.astype(int) - decode(saved(grey_image()))).max() <= 1
+def test_fewer_than_16_bits_in_16_are_not_shown_black(bits: int, colour: int, channels: int) -> None:
+    stored = np.dstack([CHEST.astype(np.uint32) * ((1 << bits) - 1) // 255] * channels)
+    if colour in {4, 6}:
+        stored[..., -1] = 65535
+    for interlaced in (False, True):
+        found = decode(png(stored.astype(">u2"), 16, colour, interlaced=interlaced))
+        assert np.abs(found.astype(int) - decode(saved(grey_image()))).max() <= 1
+
+
+def test_what_is_transparent_in_few_of_16_bits_is_black() -> None:
+    alpha = np.where(np.arange(CHEST.shape[1]) < CHEST.shape[1] // 2, 0, 65535)
+    stored = np.dstack([np.full(CHEST.shape, 4095), np.broadcast_to(alpha, CHEST.shape)])
+    found = decode(png(stored.astype(">u2"), 16, 4))
+    assert (found[:, : SIZE // 2 - 2].max(), found[:, SIZE // 2 + 2 :].min()) == (0, 255)
 
 
 def test_what_is_transparent_is_black() -> None:

@@ -14,11 +14,12 @@ from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut, g
 from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000TransferSyntaxes, RLELossless
 
 from db.identifiers import Identifiers
+from worker.depths import depth
 from worker.formats import CHEST_PARTS, LATERAL_VIEWS, RADIOGRAPHS
 from worker.rejection import BILEVEL, LATERAL_VIEW, OTHER_BODY_PART, PALETTE, ImageRejected, damage_rejected
 
 _LONGEST_IDENTIFIER = 64  # of a UID; an accession number has 16 characters
-_MOST_BITS = 16
+_FEW_BITS, _MOST_BITS = 8, 16  # so few are all used
 # What the greediest decoder takes for one sample: OpenJPEG's int32, and the result.
 _BYTES_PER_SAMPLE = 8
 
@@ -41,7 +42,8 @@ def grey(data: bytes, *, max_pixels: int) -> Grey:
         stored = _pixels(dataset)
         if stored.ndim == 3 or dataset.PhotometricInterpretation == "PALETTE COLOR":  # noqa: PLR2004
             return _from_colour(dataset, stored)
-        return np.asarray(_shown(dataset)[_unsigned(dataset, stored)])
+        values = _unsigned(dataset, stored)
+        return np.asarray(_shown(dataset, values)[values])
 
 
 class Told(NamedTuple):
@@ -149,23 +151,28 @@ def _from_colour(dataset: Dataset, stored: NDArray[np.generic]) -> Grey:
     if stored.ndim == 2:  # noqa: PLR2004 - indices into a palette
         stored = apply_color_lut(stored, dataset)
         bits = 8 * stored.itemsize
+    elif _FEW_BITS < bits <= _MOST_BITS:
+        bits = min(bits, depth(int(stored.max())))
     brightness = stored[..., :3] @ np.array([0.299, 0.587, 0.114])
     return np.asarray(np.rint(brightness * 255 / ((1 << bits) - 1)), dtype=np.uint8)
 
 
-def _shown(dataset: Dataset) -> Grey:
+def _shown(dataset: Dataset, stored: NDArray[np.generic]) -> Grey:
     """Return the grey level shown for each stored value: modality LUT, VOI LUT or window, then 0-255.
 
     Worked out once per value, not per pixel. Negative values stand in the upper half, as in two's complement.
     """
-    bits, low, high = dataset.BitsStored, *_range(dataset)
+    bits = dataset.BitsStored
     if dataset.get("HighBit", bits - 1) != bits - 1:  # retired from the standard for good: pixels would be shifted
         raise ImageRejected("truncated", "the stored bits are not the lowest ones")
-    if not 1 <= bits <= _MOST_BITS or not 0 < high - low < np.inf:
-        raise ImageRejected("truncated", "the tags leave no range of grey levels")
+    if not 1 <= bits <= _MOST_BITS:
+        raise ImageRejected("truncated", "the tags leave no grey levels")
     values = np.arange(1 << bits)
     if dataset.PixelRepresentation:
         values[1 << bits - 1 :] -= 1 << bits
+    low, high = _range(dataset, values, stored)
+    if not 0 < high - low < np.inf:
+        raise ImageRejected("truncated", "the tags leave no range of grey levels")
     shown = np.asarray(apply_voi_lut(apply_modality_lut(values, dataset), dataset), dtype=np.float64)
     levels = np.clip((shown - low) * 255 / (high - low), 0, 255)
     if dataset.PhotometricInterpretation == "MONOCHROME1":  # stored the other way round
@@ -179,15 +186,29 @@ def _unsigned(dataset: Dataset, stored: NDArray[np.generic]) -> NDArray[np.gener
     return np.asarray(native.view(f"u{stored.itemsize}") & ((1 << dataset.BitsStored) - 1))
 
 
-def _range(dataset: Dataset) -> tuple[float, float]:
+def _range(dataset: Dataset, values: NDArray[np.int_], stored: NDArray[np.generic]) -> tuple[float, float]:
     """Lowest and highest value that the LUTs, or the stored bits and the rescale, can give (PS3.3 C.11)."""
     for name in ("VOILUTSequence", "ModalityLUTSequence"):
         if dataset.get(name):
             return 0, (1 << int(dataset[name][0].LUTDescriptor[2])) - 1
-    bits = dataset.BitsStored
-    low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if dataset.PixelRepresentation else (0, (1 << bits) - 1)
+    windowed = None not in [dataset.get("WindowCenter"), dataset.get("WindowWidth")]
+    low, high = (int(values.min()), int(values.max())) if windowed else _used(values, stored)
     slope, intercept = 1.0, 0.0
     if "RescaleSlope" in dataset and "RescaleIntercept" in dataset:  # one alone means nothing, to pydicom either
         slope, intercept = float(dataset.RescaleSlope), float(dataset.RescaleIntercept)
     ends = sorted((low * slope + intercept, high * slope + intercept))
     return ends[0], ends[1]
+
+
+def _used(values: NDArray[np.int_], stored: NDArray[np.generic]) -> tuple[int, int]:
+    """Lowest and highest value of the depth that is really used: nothing else says what is black and what white."""
+    low, high = int(values.min()), int(values.max())
+    if len(values) <= 1 << _FEW_BITS:
+        return low, high
+    used = np.zeros(len(values), dtype=bool)
+    used[stored] = True
+    lowest, highest = min(0, int(values[used].min())), int(values[used].max())
+    if not lowest:
+        low = 0  # signed in name only
+    most = (1 << depth(highest - lowest)) - 1
+    return (lowest, lowest + most) if most < high - low else (low, high)

@@ -10,6 +10,7 @@ from kornia_rs.io import decode_image_png_u8
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from worker import depths
 from worker.formats import DICOM, MAGIC_BYTES, MAX_PIXELS, PNG, check_pixels, media_type
 from worker.rejection import ALPHA, BILEVEL, CMYK, PALETTE, ImageRejected, damage_rejected
 
@@ -110,8 +111,10 @@ def _decode_with_pillow(data: bytes) -> tuple[Grey, tuple[str, ...]]:
                 raise ImageRejected("multi_frame", "more than one frame in one file")
             # JPEG can be decoded at a half, a quarter or an eighth, still twice as large as is needed.
             image.draft("L", (2 * SIZE, 2 * SIZE))
-            orientation = image.getexif().get(_ORIENTATION, 1)
-            return _shrink(_upright(_to_grey(image), orientation)), tuple(_notes(image))
+            stored = depths.stored(image)
+            orientation = image.getexif().get(_ORIENTATION, 1)  # it may read the pixels to find it
+            grey = _to_grey(depths.deepened(image, data, stored))
+            return _shrink(_upright(grey, orientation)), tuple(_notes(image))
     except Image.DecompressionBombError as error:
         raise ImageRejected("too_large", f"more than {MAX_PIXELS // 1_000_000} megapixels") from error
     except OSError as error:
@@ -135,7 +138,7 @@ def _to_grey(image: Image.Image) -> Image.Image:
     if image.mode == "L" and "transparency" not in image.info:
         return image
     if _is_deep(image):
-        return Image.fromarray(_by_depth(np.asarray(image)))
+        return Image.fromarray(depths.shown(np.asarray(image)))
     if image.mode in {"P", "PA", "LA", "RGBA"} or "transparency" in image.info:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "black"), rgba).convert("L")
@@ -147,17 +150,6 @@ def _to_grey(image: Image.Image) -> Image.Image:
 def _is_deep(image: Image.Image) -> bool:
     """More than 8 bits; a transparent colour in it is not looked at."""
     return image.mode.startswith("I") or image.mode == "F"
-
-
-def _by_depth(levels: NDArray[np.generic]) -> Grey:
-    """Map 16-bit storage to 0-255 by the depth really used: 10, 12, 14 or 16 bits.
-
-    convert("L") clips at 255, which turns a 16-bit X-ray white.
-    """
-    highest = int(levels.max())
-    depth = next(bits for bits in (8, 10, 12, 14, 16) if highest < 1 << bits)
-    shown = np.arange(1 << depth) * 255 // ((1 << depth) - 1)
-    return np.asarray(shown.astype(np.uint8)[levels])
 
 
 def _shrink(image: Image.Image) -> Grey:

@@ -1,0 +1,48 @@
+"""Levels of more than 8 bits: shown by the depth that is really used, whatever the file has room for."""
+
+import io
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFile
+
+_DEPTHS: Final = (8, 10, 12, 14, 16)
+# Of 16-bit colour Pillow keeps the high bytes alone; read as if it were this, it keeps the low ones.
+_LOW_BYTES: Final = {"RGB;16B": "RGB;16L", "RGBA;16B": "RGBA;16L", "LA;16B": "RGBA"}
+_IN_FULL: Final = 1 << 14 - 8  # a high byte from here on is of a level that needs all 16 bits
+
+
+def depth(highest: int) -> int:
+    """Return of how many bits a picture with this highest level is: 8, 10, 12, 14 or 16."""
+    return next(bits for bits in _DEPTHS if highest < 1 << bits)
+
+
+def shown(levels: NDArray[np.generic]) -> NDArray[np.uint8]:
+    """Map 16-bit storage to 0-255 by the depth really used.
+
+    convert("L") clips at 255, which turns a 16-bit X-ray white.
+    """
+    bits = depth(int(levels.max()))
+    table = np.arange(1 << bits) * 255 // ((1 << bits) - 1)
+    return np.asarray(table.astype(np.uint8)[levels])
+
+
+def stored(image: ImageFile.ImageFile) -> str:
+    """How a file that is opened, but not read yet, stores its pixels, in Pillow's words."""
+    return str(image.tile[0].args) if image.tile else ""
+
+
+def deepened(image: Image.Image, data: bytes, kind: str) -> Image.Image:
+    """Return 16-bit colour, which came as its high bytes, by the depth really used; `kind` is how it was `stored`."""
+    if kind not in _LOW_BYTES or np.asarray(image)[..., :3].max() >= _IN_FULL:
+        return image
+    high = np.asarray(image).astype(np.uint16) << 8
+    with Image.open(io.BytesIO(data), formats=("PNG",)) as again:
+        again.tile = [again.tile[0]._replace(args=_LOW_BYTES[kind])]
+        low = np.asarray(again)
+    if kind == "LA;16B":  # two bytes of grey, two of alpha
+        low = low[..., [1, 1, 1, 3]]
+    levels = high | low
+    whole = shown(levels[..., :3])
+    return Image.fromarray(whole if kind == "RGB;16B" else np.dstack([whole, (levels[..., 3] >> 8).astype(np.uint8)]))
