@@ -150,9 +150,10 @@ def _native(data: Pieces, elements: Elements, pixels: Header, values: _Values, s
     if not length or pixels.length < length or syntax not in {_IMPLICIT, _EXPLICIT, _BIG_ENDIAN}:
         raise ImageRejected("truncated", "fewer pixels than the tags ask for")
     vr = pixels.vr if pixels.vr in {b"OB", b"OW"} else b"OW"
-    yield _header(elements.order, _PIXEL_DATA, vr, length + length % 2)
-    yield from data.through(length)
-    yield bytes(length % 2)
+    even = length + length % 2  # words of two bytes in big endian: the last pixel stands behind the one that pads
+    yield _header(elements.order, _PIXEL_DATA, vr, even)
+    yield from data.through(min(even, pixels.length))
+    yield bytes(max(even - pixels.length, 0))
 
 
 def _encapsulated(elements: Elements, pixels: Header, values: _Values, syntax: bytes) -> Iterator[Piece]:
