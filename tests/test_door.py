@@ -32,6 +32,7 @@ from tests.examples import fuzzed
 from tests.pictures import chest, chunk, saved
 from tests.planted import NAME, PATIENT, named, planted
 from tests.project import ORIGINALS, needs_originals
+from worker import dicom
 from worker.formats import DICOM, JPEG, MAGIC_BYTES, PNG, media_type
 from worker.radiograph import decode
 from worker.rejection import ImageRejected
@@ -91,6 +92,18 @@ def test_the_pixels_of_published_radiographs_stay() -> None:
     for path in originals:
         data = path.read_bytes()
         np.testing.assert_array_equal(decode(cleaned(data)), decode(data), path.name)
+
+
+@pytest.mark.parametrize("behind", [1, 7])
+def test_an_odd_number_of_samples_keeps_its_last_one_in_big_endian(behind: int) -> None:
+    """8 bits in words of two bytes: its last pixel stands behind the byte that pads."""
+    pixels = made.CHEST[:5, :7]
+    dataset = made.radiograph(pixels)
+    dataset.PixelData = np.append(pixels, np.zeros(behind, np.uint8)).view("u2").byteswap().tobytes()
+    dataset["PixelData"].VR = "OW"
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRBigEndian
+    data = made.written(dataset)
+    np.testing.assert_array_equal(dicom.grey(cleaned(data), max_pixels=100), pixels)
 
 
 @pytest.mark.parametrize("order", [ImplicitVRLittleEndian, ExplicitVRBigEndian])
@@ -238,8 +251,11 @@ def test_what_is_cut_off_is_truncated_wherever_that_was() -> None:
     for data in (saved(Image.fromarray(chest(24))), made.written(made.radiograph(made.CHEST[:16, :16]))):
         codes = {rejection(data[:length]) for length in range(MAGIC_BYTES, len(data) - 1, 7)}
         assert codes <= {"truncated", "wrong_modality"}
-    jpeg = saved(Image.fromarray(chest(24)), "JPEG")
-    assert {rejection(jpeg[:length]) for length in range(3, jpeg.index(b"\xff\xda") + 4)} == {"truncated"}
+    for progressive in (False, True):
+        jpeg = saved(Image.fromarray(chest(24)), "JPEG", progressive=progressive)
+        assert {rejection(jpeg[:length]) for length in range(3, len(jpeg))} == {"truncated"}
+    inside = made.encapsulated(JPEGBaseline8Bit, made.jpeg(made.CHEST)[:-2])
+    np.testing.assert_array_equal(decode(cleaned(made.written(inside))), decode(made.written(inside)))
 
 
 def test_a_header_is_enough_for_a_png_or_jpeg_of_too_many_pixels() -> None:

@@ -13,6 +13,7 @@ from settings import Settings
 from tests.access import show_key
 from tests.dicoms import CHEST, NAME, encapsulated, written
 from tests.dicoms import radiograph as dicom_radiograph
+from tests.pictures import grey_image, saved
 from tests.service import zipped
 from tests.uploading import BOUNDARY, Api, Radiograph, multipart
 
@@ -99,6 +100,7 @@ def test_what_a_header_shows_is_answered_in_the_202(api: Api, radiograph: Radiog
         "good.png": radiograph(1),
         "notes.txt": b"notes",
         "half.png": radiograph(2)[:-30],
+        "half.jpg": saved(grey_image(), "JPEG")[:-2],
         "ct.dcm": written(dicom_radiograph(Modality="CT")),
         "huge.dcm": written(dicom_radiograph(Rows=65535, Columns=65535, NumberOfFrames="61", PixelData=bytes(8))),
         "film.dcm": written(dicom_radiograph(np.vstack([CHEST, CHEST]), Rows=256, NumberOfFrames="2")),
@@ -109,6 +111,7 @@ def test_what_a_header_shows_is_answered_in_the_202(api: Api, radiograph: Radiog
     assert answer.get_json()["rejected"] == [
         {"custom_id": "notes.txt", "code": "unsupported_type"},
         {"custom_id": "half.png", "code": "truncated"},
+        {"custom_id": "half.jpg", "code": "truncated"},
         {"custom_id": "ct.dcm", "code": "wrong_modality"},
         {"custom_id": "huge.dcm", "code": "too_large"},
         {"custom_id": "film.dcm", "code": "multi_frame"},

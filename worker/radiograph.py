@@ -30,6 +30,7 @@ _MORE_THAN_TEXT = b"Raw profile type"  # ImageMagick's place for Exif
 # Rust ends the process where memory is short; above this, Pillow, which raises MemoryError.
 _MAX_PIXELS_IN_RUST = 16_000_000
 
+_JPEG_SCAN, _JPEG_ENDS = b"\xff\xda", b"\xff\xd9"
 _ORIENTATION = 0x0112  # the Exif tag
 
 Grey = NDArray[np.uint8]
@@ -109,6 +110,9 @@ def _decode_with_pillow(data: bytes) -> tuple[Grey, tuple[str, ...]]:
             check_pixels(*image.size)
             if getattr(image, "n_frames", 1) > 1:
                 raise ImageRejected("multi_frame", "more than one frame in one file")
+            # libjpeg does without where the last bits happen to allow it.
+            if image.format == "JPEG" and data.find(_JPEG_ENDS, data.find(_JPEG_SCAN)) < 0:
+                raise ImageRejected("truncated", "the file ends before its last marker")
             # JPEG can be decoded at a half, a quarter or an eighth, still twice as large as is needed.
             image.draft("L", (2 * SIZE, 2 * SIZE))
             stored = depths.stored(image)
