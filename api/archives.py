@@ -40,7 +40,8 @@ def entries(descriptor: int, settings: Settings) -> Iterator[tuple[str, Iterator
         with _damage_refused():
             archive = zipfile.ZipFile(spool)
         with archive:
-            files = [entry for entry in archive.infolist() if not entry.is_dir()]
+            # Not is_dir(), which looks at the last letter of a name that may have none.
+            files = [entry for entry in archive.infolist() if not entry.filename.endswith("/")]
             _check(files, settings)
             for entry in files:
                 yield entry.filename, _read(archive, entry, settings)

@@ -37,6 +37,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--postgresql", action="store_true", help="what else is tested on SQLite alone, on PostgreSQL")
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what the examples of Hypothesis took, all together."""
+    reports = [report for kind in ("passed", "failed") for report in terminalreporter.getreports(kind)]
+    seconds = [report.duration for report in reports if "fuzz" in report.keywords]
+    if seconds:
+        terminalreporter.write_line(f"fuzz: {len(seconds)} tests took {sum(seconds):.0f} s together; 90 s are meant")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("postgresql"):
         kept = [item for item in items if isinstance(item, pytest.Function) and _has_another(item)]

@@ -46,6 +46,7 @@ def _encrypted(data: bytes) -> bytes:
         (_entry("a/../../x.png"), "zip_unsafe_name"),
         (_entry("..\\x.png"), "zip_unsafe_name"),
         (_entry("/etc/passwd"), "zip_unsafe_name"),
+        (_entry(""), "custom_id_invalid"),
         (_entry("link", b"/etc/passwd", create_system=3, external_attr=(stat.S_IFLNK | 0o777) << 16), "zip_link"),
         (_encrypted(_entry("a.png")), "zip_encrypted"),
         (_entry("a.png", compress_type=zipfile.ZIP_LZMA), "zip_method"),
