@@ -148,6 +148,16 @@ def verdict(session: Session, version: str) -> Verdict | None:
     return session.scalar(select(Verdict).where(Verdict.version == version).order_by(Verdict.id.desc()).limit(1))
 
 
+def bounds(session: Session, fold_fingerprint: str) -> dict[str, list[float]]:
+    """For each rule, the bounds of all verdicts on this frozen fold: some follow the champion of their day."""
+    found: dict[str, list[float]] = {}
+    for findings in session.scalars(select(Verdict.findings).where(Verdict.fold_fingerprint == fold_fingerprint)):
+        for finding in findings:
+            if finding["bound"] is not None:
+                found.setdefault(finding["rule"], []).append(finding["bound"])
+    return found
+
+
 def ask(session: Session, version: str, *, who: str, reason: str, actor: str) -> Promotion:
     """Let the version become champion once a worker has tried it.
 

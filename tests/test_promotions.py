@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -95,6 +96,16 @@ def test_only_a_verdict_on_this_champion_and_this_data_counts(database: Database
     refused("c", promotions.AlreadyChampion, "c")
     refused("b", promotions.NotJudged, "the champion now")
     assert champion_of(database) == "c"
+
+
+@pytest.mark.usefixtures("champion")
+def test_the_bounds_of_earlier_verdicts_are_those_on_the_same_frozen_fold(database: Database, blobs: Blobs) -> None:
+    registered(database, blobs, "b")
+    judged(database, "b", GOOD, replace(BAD, bound=None))
+    judged(database, "b", replace(GOOD, bound=0.6))
+    judged(database, "b", BAD, fold="other")
+    with database.read() as session:
+        assert promotions.bounds(session, "fold") == {GOOD.rule: [0.65, 0.6]}
 
 
 @pytest.mark.usefixtures("champion")

@@ -1,24 +1,25 @@
 """The rules by which a candidate may become champion, each with its number; home AUROC is none of them."""
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from db.promotions import Finding
-from training import figures, probes, stability
+from training import figures, floors, pairing, probes, stability
+from training.bounds import Bounds
 from training.data import Radiographs
 from training.figures import Numbers, Truth
+from training.pairing import Chosen
+from worker.decision import Decision
 
-_SEED: Final = 20_261_123  # of the bootstrap, so that a verdict comes out the same again
 _ROUNDS: Final = 5
 _TIMED: Final = 64
 
-Figure = Callable[[Numbers, NDArray[np.int_]], float | None]
+Before = Mapping[str, Sequence[float]]
+"""For each rule, the bounds that earlier verdicts on this frozen fold have set."""
 
 
 class Score(Protocol):
@@ -27,72 +28,72 @@ class Score(Protocol):
     def __call__(self, greys: NDArray[np.uint8], *, masks: probes.Masks | None = None) -> Numbers: ...
 
 
-@dataclass(frozen=True)
-class Bounds:
-    """How much is asked for. A group of fewer than `smallest_group` of either class is too small to be judged."""
-
-    auroc_loss: float = 0.02
-    calibration_loss: float = 0.02
-    probe_auroc: float = 0.65
-    moved_score: float = 0.05
-    floor_auroc: float = 0.55
-    smallest_group: int = 10
-    golden_difference: float = 0.01
-    more_milliseconds: float = 2.0
-    """Of the processor, an image."""
-
-
-@dataclass(frozen=True)
-class Scored:
-    """The frozen fold with what candidate and champion say of it."""
-
-    fold: Radiographs
-    candidate: Numbers
-    champion: Numbers
-
-
 def judge(
-    fold: Radiographs, candidate: Score, champion: Score, *, golden_difference: float, bounds: Bounds | None = None
+    fold: Radiographs,
+    candidate: Score,
+    champion: Score,
+    *,
+    decision: Decision,
+    golden_difference: float,
+    before: Before | None = None,
+    bounds: Bounds | None = None,
 ) -> list[Finding]:
-    """Return one Finding for each rule and group; the candidate passes where all of them do."""
-    asked = bounds or Bounds()
-    scored = Scored(fold, candidate(fold.greys), champion(fold.greys))
+    """Return one Finding for each rule and group; the candidate, which decides so, passes where all of them do."""
+    asked, earlier = bounds or Bounds(), before or {}
+    ours, theirs = candidate(fold.greys), champion(fold.greys)
     return [
-        _not_worse_within_source(scored, asked),
-        _not_worse_calibrated(scored, asked),
+        *not_worse_within_source(fold, ours, theirs, earlier, asked),
+        *not_worse_calibrated(fold, ours, theirs, earlier, asked),
         *_blind_where_it_should_be(fold, candidate, asked),
-        *_steady(scored, candidate, asked),
-        *_floors(scored, asked),
+        *_steady(fold, candidate, ours, asked),
+        *floors.floors(fold, ours, decision, asked),
         _golden(golden_difference, asked),
         _as_fast(fold, candidate, champion, asked),
     ]
 
 
-def _not_worse_within_source(scored: Scored, asked: Bounds) -> Finding:
-    fold = scored.fold
+def not_worse_within_source(
+    fold: Radiographs, ours: Numbers, theirs: Numbers, before: Before, asked: Bounds
+) -> Iterator[Finding]:
+    """Yield what is found of the AUROC within sources, against the champion and against the best before it."""
+    truth, sources = fold.positive, fold.sources
 
-    def figure(scores: Numbers, chosen: NDArray[np.int_]) -> float | None:
-        return within_source(scores[chosen], fold.positive[chosen], fold.sources[chosen])
+    def figure(scores: Numbers, chosen: Chosen) -> float | None:
+        return within_source(scores[chosen], truth[chosen], sources[chosen])
 
-    gain = _paired(figure, scored)
-    if gain is None:
+    rule, gain = "within_source_auroc", pairing.gain(figure, ours, theirs, fold.patients)
+    everything = np.arange(len(ours))
+    measured, champions = figure(ours, everything), figure(theirs, everything)
+    if gain is None or measured is None or champions is None:
         words = "no source of the frozen fold has positives and negatives: `source` in metadata.csv says which is whose"
-        return Finding("within_source_auroc", passed=False, measured=None, bound=None, words=words)
-    difference, _, high = gain
-    passed = difference >= -asked.auroc_loss and high >= 0
-    words = f"AUROC within sources, candidate less champion: {difference:+.3f}, at most {high:+.3f} (97.5 %)"
-    return Finding("within_source_auroc", passed, difference, -asked.auroc_loss, words)
+        yield Finding(rule, passed=False, measured=None, bound=None, words=words)
+        return
+    words = f"AUROC within sources, candidate less champion: {gain.difference:+.3f}, at most {gain.high:+.3f} (97.5 %)"
+    passed = gain.difference >= -asked.auroc_loss and gain.high >= 0
+    yield Finding(rule, passed, gain.difference, -asked.auroc_loss, words)
+    rule = "within_source_auroc_kept"
+    bound = max([champions - asked.auroc_loss, *before.get(rule, ())])
+    words = f"AUROC within sources: {measured:.3f}, at least {bound:.3f} by the best champion on this fold"
+    yield Finding(rule, measured >= bound, measured, bound, words)
 
 
-def _not_worse_calibrated(scored: Scored, asked: Bounds) -> Finding:
-    truth = scored.fold.positive
-    gain = _paired(lambda scores, chosen: figures.calibration_error(scores[chosen], truth[chosen]), scored)
+def not_worse_calibrated(
+    fold: Radiographs, ours: Numbers, theirs: Numbers, before: Before, asked: Bounds
+) -> Iterator[Finding]:
+    """Yield what is found of the calibration error, against the champion and against the best before it."""
+    truth = fold.positive
+    gain = pairing.gain(
+        lambda scores, chosen: figures.calibration_error(scores[chosen], truth[chosen]), ours, theirs, fold.patients
+    )
     if gain is None:
         raise AssertionError("a calibration error is always defined")
-    difference, low, _ = gain
-    passed = difference <= asked.calibration_loss and low <= 0
-    words = f"calibration error, candidate less champion: {difference:+.3f}, at least {low:+.3f} (2.5 %)"
-    return Finding("calibration", passed, difference, asked.calibration_loss, words)
+    words = f"calibration error, candidate less champion: {gain.difference:+.3f}, at least {gain.low:+.3f} (2.5 %)"
+    passed = gain.difference <= asked.calibration_loss and gain.low <= 0
+    yield Finding("calibration", passed, gain.difference, asked.calibration_loss, words)
+    rule, measured = "calibration_kept", figures.calibration_error(ours, truth)
+    bound = min([figures.calibration_error(theirs, truth) + asked.calibration_loss, *before.get(rule, ())])
+    words = f"calibration error: {measured:.3f}, at most {bound:.3f} by the best champion on this fold"
+    yield Finding(rule, measured <= bound, measured, bound, words)
 
 
 def _blind_where_it_should_be(fold: Radiographs, candidate: Score, asked: Bounds) -> Iterator[Finding]:
@@ -112,41 +113,12 @@ def _blind_where_it_should_be(fold: Radiographs, candidate: Score, asked: Bounds
             yield Finding(f"probe_{name}{ending}", passed, auroc, asked.probe_auroc, words)
 
 
-def _steady(scored: Scored, candidate: Score, asked: Bounds) -> Iterator[Finding]:
+def _steady(fold: Radiographs, candidate: Score, ours: Numbers, asked: Bounds) -> Iterator[Finding]:
     for name, change in stability.CHANGES.items():
-        moved = np.abs(candidate(change(scored.fold.greys)) - scored.candidate)
+        moved = np.abs(candidate(change(fold.greys)) - ours)
         median = float(np.median(moved))
         words = f"the score moves by {median:.3f} at the median under {name}, at most {asked.moved_score} is allowed"
         yield Finding(f"stable_{name}", median <= asked.moved_score, median, asked.moved_score, words)
-
-
-def _floors(scored: Scored, asked: Bounds) -> Iterator[Finding]:
-    truth = scored.fold.positive
-    for name, chosen in groups(scored.fold):
-        positives, negatives = int(truth[chosen].sum()), int((~truth[chosen]).sum())
-        rule, counts = f"floor_{name.replace(' ', '_')}", f"{positives} positives, {negatives} negatives"
-        if min(positives, negatives) < asked.smallest_group:
-            words = f"not judged in {name} ({counts}): fewer than {asked.smallest_group} of either say nothing"
-            yield Finding(rule, passed=True, measured=None, bound=asked.floor_auroc, words=words)
-            continue
-        auroc = figures.auroc(scored.candidate[chosen], truth[chosen])
-        passed = auroc is not None and auroc >= asked.floor_auroc
-        words = f"AUROC in {name} ({counts}): {_shown(auroc)}, at least {asked.floor_auroc} is asked for"
-        yield Finding(rule, passed, auroc, asked.floor_auroc, words)
-
-
-def groups(fold: Radiographs) -> Iterator[tuple[str, Truth]]:
-    """Yield each source, each view, and the positives with each class of negative."""
-    for source in np.unique(fold.sources):
-        if source:
-            yield f"source {source}", fold.sources == source
-    views = np.array([getattr(entry, "view", "") for entry in fold.entries])
-    for view in np.unique(views):
-        if view:
-            yield f"view {view}", views == view
-    classes = np.array([entry.label for entry in fold.entries])
-    for name in np.unique(classes[~fold.positive]):
-        yield f"class {name}", fold.positive | (classes == name)
 
 
 def _golden(difference: float, asked: Bounds) -> Finding:
@@ -179,29 +151,6 @@ def within_source(scores: Numbers, truth: Truth, sources: NDArray[np.str_]) -> f
             count = int(truth[chosen].sum()) * int((~truth[chosen]).sum())
             total, pairs = total + auroc * count, pairs + count
     return total / pairs if pairs else None
-
-
-def _paired(figure: Figure, scored: Scored) -> tuple[float, float, float] | None:
-    """Candidate less champion with its 95 % interval, both on the same patients drawn with replacement."""
-    everything = np.arange(len(scored.fold.entries))
-    difference = _difference(figure, scored, everything)
-    if difference is None:
-        return None
-    generator = np.random.default_rng(_SEED)
-    names, owner = np.unique(scored.fold.patients, return_inverse=True)
-    theirs = [np.flatnonzero(owner == place) for place in range(len(names))]
-    drawn = (
-        np.concatenate([theirs[place] for place in generator.integers(0, len(names), len(names))])
-        for _ in range(figures.RESAMPLES)
-    )
-    found = [value for value in map(partial(_difference, figure, scored), drawn) if value is not None]
-    low, high = np.percentile(found, [2.5, 97.5])
-    return difference, float(low), float(high)
-
-
-def _difference(figure: Figure, scored: Scored, chosen: NDArray[np.int_]) -> float | None:
-    ours, theirs = figure(scored.candidate, chosen), figure(scored.champion, chosen)
-    return None if ours is None or theirs is None else ours - theirs
 
 
 def _shown(value: float | None) -> str:

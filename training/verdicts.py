@@ -43,10 +43,14 @@ def judge(
     fold, rest = _parts(folder, on_image)
     scorer = scorer_of(card, weights)
     outputs = golden.outputs(_predictor(card, weights))
+    with database.read() as session:
+        before = promotions.bounds(session, fold.fingerprint)
     findings = acceptance.judge(
         fold,
         scorer,
         scorer_of(other, blobs.read(champion.weights_sha256)),
+        decision=scorer.decision,
+        before=before,
         golden_difference=float(np.abs(np.subtract(outputs, card.config.get(_GOLDEN, float("nan")))).max()),
     )
     with database.write() as session:
