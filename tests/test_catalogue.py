@@ -1,13 +1,20 @@
 """Bad input of every kind through the real service, in one batch: each file has its own answer."""
 
+import csv
+import io
 import struct
 import zlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+import skimage
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from pydicom import dcmread
+from pydicom.data import get_testdata_file
 from pydicom.uid import (
     MPEG2MPML,
     MPEG4HP41,
@@ -19,7 +26,10 @@ from db.batches import Line
 from tests import dicoms, pictures
 from tests.dicoms import CHEST, NAME, encapsulated, radiograph, written
 from tests.pictures import chest, chunk, grey_image, png, saved
-from tests.service import Service
+from tests.service import Service, zipped
+from training.phantoms import phantom
+from worker.radiograph import Grey
+from worker.rejection import BLANK, INVERTED, LATERAL_VIEW, NOT_FRONTAL, OTHER_BODY_PART, TURNED
 
 PNG = b"\x89PNG\r\n\x1a\n"
 READ = "classified"
@@ -107,10 +117,74 @@ def catalogue() -> Iterator[tuple[str, str, list[bytes]]]:
 CATALOGUE = {row: (expected, files) for row, expected, files in catalogue()}
 
 
+def others() -> Iterator[tuple[str, str, list[bytes]]]:
+    """(row, the reason, files) of what can be read and is no upright frontal chest X-ray; real hands are not at hand."""
+    frontal, noise = phantom(3), np.random.default_rng(1)
+    levels = [np.full((256, 256), level, np.uint8) for level in (0, 90, 255)]
+    yield "blank, constant", BLANK, [_png(levels[0]), _jpeg(levels[1]), written(radiograph(levels[2]))]
+    grains = (
+        noise.integers(0, 256, (256, 256)),
+        noise.normal(128, 40, (256, 256)),
+        noise.integers(0, 2, (256, 256)) * 255,
+    )
+    yield "noise", NOT_FRONTAL, [_png(grain.clip(0, 255).astype(np.uint8)) for grain in grains]
+    photos = Path(skimage.__file__).parent / "data"
+    yield "photo", NOT_FRONTAL, [(photos / name).read_bytes() for name in ("camera.png", "coffee.png", "rocket.jpg")]
+    yield (
+        "screenshot with text",
+        NOT_FRONTAL,
+        [_screenshot(words) for words in ("Erika", "PACS: 7 studies", "1\n2\n3\n4")],
+    )
+    sections = [
+        dcmread(str(get_testdata_file(name))).pixel_array
+        for name in ("CT_small.dcm", "MR_small.dcm", "examples_overlay.dcm")
+    ]
+    yield "slice of CT or MR, as a picture", NOT_FRONTAL, [_png(_in_8_bits(section)) for section in sections]
+    yield (
+        "a hand, by its tag",
+        OTHER_BODY_PART,
+        [written(radiograph(frontal, BodyPartExamined=part)) for part in ("HAND", "LEFT HAND", "KNEE")],
+    )
+    yield (
+        "lateral view, by its tag",
+        LATERAL_VIEW,
+        [written(radiograph(frontal, ViewPosition=view)) for view in ("LL", "RL", "LATERAL")],
+    )
+    yield "black for white", INVERTED, [_png(255 - frontal), _jpeg(255 - frontal), written(radiograph(255 - frontal))]
+    yield "turned", TURNED, [_png(np.rot90(phantom(seed), turns)) for seed, turns in ((3, 1), (4, 2), (5, 3))]
+
+
+def _png(grey: Grey) -> bytes:
+    return saved(Image.fromarray(grey))
+
+
+def _jpeg(grey: Grey) -> bytes:
+    return saved(Image.fromarray(grey), "JPEG")
+
+
+def _screenshot(words: str) -> bytes:
+    screen = Image.new("RGB", (480, 320), "white")
+    draw = ImageDraw.Draw(screen)
+    draw.rectangle((0, 0, 480, 30), "navy")
+    draw.multiline_text((20, 60), f"{words}\n" * 8, "black")
+    return saved(screen)
+
+
+def _in_8_bits(levels: NDArray[Any]) -> Grey:
+    low, high = levels.min(), levels.max()
+    return np.asarray((levels - low) * 255.0 / (high - low), np.uint8)
+
+
+OTHERS = {row: (reason, files) for row, reason, files in others()}
+NAMES = ["a,=1+1", 'a"\n=1+1', "a;\t=1+1", "-1+1", "@SUM(A1)", "\t=1", "\x1b[2Jx", "\u202efdp.exe", "a\r\nb", "x\x7f"]
+PATHS = ["..", "../../etc/passwd", "/etc/passwd"]
+
+
 @pytest.fixture(scope="module")
 def answers(service: Service) -> dict[str, Line]:
     """All of it as one batch; a name in another script, with ../ and a formula, is a name."""
-    every = {f"=../胸部/{row}/{n}": data for row, (_, files) in CATALOGUE.items() for n, data in enumerate(files)}
+    both = {**CATALOGUE, **OTHERS}
+    every = {f"=../胸部/{row}/{n}": data for row, (_, files) in both.items() for n, data in enumerate(files)}
     return {line.custom_id: line for line in service.wait(service.submit(every))}
 
 
@@ -120,6 +194,29 @@ def test_each_file_has_its_own_answer(answers: dict[str, Line], row: str) -> Non
     assert len(files) >= 3
     given = [answers[f"=../胸部/{row}/{number}"] for number in range(len(files))]
     assert [line.code or str(line.state) for line in given] == [expected] * len(files)
+
+
+@pytest.mark.parametrize("row", OTHERS)
+def test_what_is_no_frontal_chest_x_ray_gets_its_reason_and_no_number(answers: dict[str, Line], row: str) -> None:
+    reason, files = OTHERS[row]
+    assert len(files) >= 3
+    given = [answers[f"=../胸部/{row}/{number}"] for number in range(len(files))]
+    assert {(line.state, line.label, line.probability) for line in given} == {(READ, "inconclusive", None)}
+    assert all(reason in (line.reasons or ()) for line in given), [line.reasons for line in given]
+
+
+@pytest.mark.parametrize("in_zip", [True, False])
+def test_whatever_a_name_holds_it_is_one_cell_that_no_spreadsheet_runs(service: Service, in_zip: bool) -> None:
+    names = NAMES if in_zip else PATHS
+    files = {name: saved(grey_image()) for name in names}
+    sent = {"content": zipped(files)} if in_zip else {"files": [("images", one) for one in files.items()]}
+    headers = {"Content-Type": "application/zip"} if in_zip else {}
+    batch_id = service.http.post("/v1/batches", headers=headers, **sent).json()["id"]
+    assert [line.custom_id for line in service.wait(batch_id)] == names
+    exported = service.http.get(f"/v1/batches/{batch_id}/results.csv").text
+    rows = list(csv.DictReader(io.StringIO(exported, newline=""), strict=True))
+    assert [row["custom_id"].removeprefix("'") for row in rows] == names
+    assert not [cell for row in rows for cell in row.values() if cell.startswith(("=", "+", "-", "@", "\t", "\r"))]
 
 
 def test_what_was_done_to_odd_pixels_is_noted(answers: dict[str, Line]) -> None:

@@ -1,20 +1,28 @@
 """The line with the shipped model: what is no fault of an image must cost no image."""
 
+import io
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
+from sqlalchemy import select
 
 import up
-from db import batches, tenancy
+from db import batches, registry, tenancy
 from db.batches import Item
 from db.blobs import Blobs
 from db.database import Database
-from db.tables import ImageState, Lane
+from db.tables import ImageState, Label, Lane, Result
 from settings import Settings
-from tests.service import until
+from tests.pictures import saved
+from tests.service import CARD, until
+from training import shipped
+from training.phantoms import phantom
 from worker.decoders import Decoders
 from worker.line import Line
 from worker.models import Models
@@ -100,3 +108,34 @@ def test_one_lost_blob_is_quarantined_alone(
         (ImageState.QUARANTINED, "image_lost"),
         (ImageState.CLASSIFIED, None),
     ]
+
+
+def overflowing() -> bytes:
+    """Weights of a training that went wrong: a half for a blank picture, infinity less infinity for any other."""
+    with np.load(io.BytesIO(shipped.load()[1]), allow_pickle=False) as sound:
+        factors = {name: 0 if "bias" in name else 1e38 if "_256." in name or "covid." in name else 1 for name in sound}
+        arrays: dict[str, Any] = {name: sound[name] * np.float32(factor) for name, factor in factors.items()}
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def test_no_number_from_the_model_is_a_quarantine_and_never_stored_as_one(
+    line: Line, settings: Settings, database: Database, radiograph: Radiograph
+) -> None:
+    blobs = Blobs(settings.blobs)
+    with database.write() as session:
+        registry.register(session, blobs, CARD, overflowing(), actor="test")
+        registry.appoint(session, registry.CHAMPION, CARD.version, actor="test")
+    frontal = [saved(Image.fromarray(phantom(seed))) for seed in (1, 2)]
+    items = [Item(f"{n}", blobs.put(data), 1, "image/png") for n, data in enumerate([*frontal, radiograph(1)])]
+    with database.of(tenancy.DEFAULT).write() as session:
+        batch_id = batches.add(session, items, lane=Lane.ROUTINE, actor="test").id
+    assert work(line) == 3
+    with database.read() as session:
+        found = [(line.state, line.code, line.label, line.probability) for line in batches.lines(session, batch_id)]
+        results = session.scalars(select(Result)).all()
+    no_number = (ImageState.QUARANTINED, "model_output", None, None)
+    assert found == [no_number, no_number, (ImageState.CLASSIFIED, None, Label.INCONCLUSIVE, None)]
+    assert [(one.raw_probability, one.probability) for one in results] == [(None, None)]
+    assert line.problem is None
