@@ -14,7 +14,7 @@ from api.access import needs, of_the_installation
 from api.problems import Problem
 from api.texts import Text
 from api.wiring import parts, who
-from db import promotions, registry, shadows
+from db import operating_points, promotions, registry, shadows
 from db.keys import Scope
 from db.promotions import Promotion, PromotionState, Verdict
 from db.shadows import ShadowReport
@@ -71,6 +71,14 @@ class PromotionAnswer(BaseModel):
         return cls(**{name: getattr(promotion, name) for name in cls.model_fields})
 
 
+class AskedAnswer(PromotionAnswer):
+    """A promotion that was asked for, and what it undoes."""
+
+    points_left: list[str] = Field(
+        description="Hospitals with an operating point of their own with the champion, and none yet with this version"
+    )
+
+
 class ModelAnswer(BaseModel):
     version: str
     aliases: list[str] = Field(description="`champion` answers new batches; `challenger` is the newest candidate")
@@ -125,8 +133,25 @@ class ShadowAnswer(BaseModel):
         return cls(**counts, flips=flips, created_at=report.created_at)
 
 
+class OperatingPointAnswer(BaseModel):
+    """Where the labels of a version begin and end at one's own hospital."""
+
+    threshold: float
+    band_low: float
+    band_high: float
+
+    @classmethod
+    def of(cls, session: Session, version: str, tenant: str) -> "OperatingPointAnswer | None":
+        """None where the hospital decides as the version was registered."""
+        point = operating_points.holding(session, version, [tenant]).get(tenant)
+        return cls(threshold=point[0], band_low=point[1][0], band_high=point[1][1]) if point else None
+
+
 class ModelWhole(ModelAnswer):
     shadow: ShadowAnswer | None = Field(description="Null where the newest report has no image of one's own site")
+    operating_point: OperatingPointAnswer | None = Field(
+        description="One's own hospital's; null where it decides as the version was registered"
+    )
     config: dict[str, Any]
     metrics: dict[str, Any]
 
@@ -152,20 +177,32 @@ def one(version: str) -> ModelWhole:
         answer = ModelAnswer.of(session, model, registry.aliases(session))
         seen = shadows.report(session, version)
         shadow = ShadowAnswer.of(seen, parts().tenant) if seen else None
-        return ModelWhole(**dict(answer), shadow=shadow, config=model.config, metrics=model.metrics)
+        config = _seen_by(parts().tenant, model.config)
+        point = OperatingPointAnswer.of(session, version, parts().tenant)
+        return ModelWhole(**dict(answer), shadow=shadow, operating_point=point, config=config, metrics=model.metrics)
+
+
+def _seen_by(tenant: str, config: dict[str, Any]) -> dict[str, Any]:
+    """Which other hospitals gave labels is nobody's business."""
+    labels = config.get("labels")
+    if labels is None:
+        return config
+    own = {name: images for name, images in labels["hospitals"].items() if name == tenant}
+    return config | {"labels": labels | {"hospitals": own}}
 
 
 @blueprint.post("/<version>/promote")
 @needs(Scope.ADMIN)
 @of_the_installation
 @blueprint.input(Approval, arg_name="approval")
-@blueprint.output(PromotionAnswer)
+@blueprint.output(AskedAnswer)
 @blueprint.doc(summary="Let it become champion, once a worker has tried it", responses=[404, 409, 422])
-def promote(version: str, approval: Approval) -> PromotionAnswer:
+def promote(version: str, approval: Approval) -> AskedAnswer:
     own = parts()
     with refusing(), own.system.write() as session:
         found = promotions.ask(session, version, who=approval.who, reason=approval.reason, actor=who())
-        answer = PromotionAnswer.of(found)
+        left = operating_points.left_behind(session, found.previous, version)
+        answer = AskedAnswer(**dict(PromotionAnswer.of(found)), points_left=left)
     own.tickets.ring_succession()
     current_app.logger.info("%s is to become champion", version)
     return answer

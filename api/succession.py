@@ -30,6 +30,9 @@ def promote(settings: Settings, /, version: str, who: str | None, reason: str) -
     """Make a version champion that has passed the gate, and wait until a worker has tried it."""
     with connected(settings) as client:
         asked = client.models.promote(version, who=who or getpass.getuser(), reason=reason)
+        for hospital in map(plain, asked.points_left):
+            what = f"{hospital} has an operating point of its own with {asked.previous}, and none with {version}"
+            words.print(f"{what}: it will decide as the version does, until `cxr operating-point --site {hospital}`")
         with words.status("a worker tries it"):
             settled = _settled(client, asked)
     if settled.state == "refused":
@@ -39,6 +42,7 @@ def promote(settings: Settings, /, version: str, who: str | None, reason: str) -
         words.print(f"no worker has tried {version} in {_WAIT_SECONDS} s; it becomes champion when one has")
         answer(plain_data(settled), lambda: None)
         sys.exit(Exit.PROBLEM)
+    settled = settled.model_copy(update={"points_left": asked.points_left})
     said = f"{version} is the champion; batches that are under way keep theirs"
     answer(plain_data(settled), lambda: answers.print(said))
 

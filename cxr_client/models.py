@@ -19,6 +19,8 @@ class Promotion(Answer):
     problem: str | None
     asked_at: datetime
     settled_at: datetime | None
+    points_left: tuple[str, ...] = ()
+    """Hospitals whose own operating point the version does not have; told only where the promotion is asked for."""
 
 
 class Finding(Answer):
@@ -72,10 +74,19 @@ class Shadow(Answer):
     created_at: datetime
 
 
+class OperatingPoint(Answer):
+    """Where the labels of a version begin and end at one's own hospital."""
+
+    threshold: float
+    band_low: float
+    band_high: float
+
+
 class ModelWhole(Model):
-    """One version with all that is kept of it."""
+    """One version with all that is kept of it; without `operating_point` one's hospital decides as it was registered."""
 
     shadow: Shadow | None
+    operating_point: OperatingPoint | None = None
     config: dict[str, Any]
     metrics: dict[str, Any]
 

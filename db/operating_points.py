@@ -75,6 +75,12 @@ def holding(session: Session, version: str, tenants: Collection[str]) -> dict[st
     return {row.tenant: found for row in rows if (found := _point(row))}
 
 
+def left_behind(session: Session, version: str, successor: str) -> list[str]:
+    """Return the hospitals that have a point of their own with the version, and none with its successor."""
+    tenants = session.scalars(select(OperatingPoint.tenant).distinct()).all()
+    return sorted(holding(session, version, tenants).keys() - holding(session, successor, tenants).keys())
+
+
 def ever(session: Session, version: str, tenant: str) -> list[tuple[float, Band]]:
     """Return every point that the version has had at the hospital."""
     theirs = select(OperatingPoint).where(OperatingPoint.model_version == version, OperatingPoint.tenant == tenant)

@@ -73,7 +73,7 @@ def test_the_shipped_models_heat_stays_within_the_lungs() -> None:
     grey = decode(phantoms._png(phantoms.phantom(1)))
     heat = heatmap.heatmap(weights, grey, preprocessing=card.preprocessing)
     assert (heat.shape, heat.max() <= 1, heat.min() >= 0, heat.max() > 0) == ((SIZE, SIZE), True, True, True)
-    assert not heat[:, SIZE // 2 - 2 : SIZE // 2 + 2].all()
+    assert not heat[:, SIZE // 2 - 2 : SIZE // 2 + 2].any()
     assert not heat[:4].any()
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from db import batches, promotions, proof, registry, tenancy
+from db import batches, operating_points, promotions, proof, registry, tenancy, tenants
 from db.batches import Item
 from db.blobs import Blobs
 from db.chains import AuditRow
@@ -220,3 +220,38 @@ def test_one_version_shows_its_verdict(api: Api, call: Callable[..., Any]) -> No
     assert call("b", "promote").status_code == 422
     unknown: Any = api.client.get("/v1/models/z")
     assert (unknown.status_code, unknown.json["code"]) == (404, "model_unknown")
+
+
+def test_a_hospital_sees_of_the_labels_that_a_version_was_trained_on_only_its_own_count(api: Api) -> None:
+    told = {"run": "retraining_1", "images": 9, "hospitals": {"default": 4, "st-anna": 5}}
+    with api.parts.database.write() as session:
+        card = registry.Card(**vars(CARD) | {"version": "b", "config": {"labels": told}})
+        registry.register(session, api.parts.blobs, card, b"b", actor="test")
+    shown: Any = api.client.get("/v1/models/b").json
+    assert shown["config"]["labels"] == told | {"hospitals": {"default": 4}}
+
+
+def test_a_promotion_names_the_hospitals_whose_own_operating_point_it_leaves_behind(
+    api: Api, call: Callable[..., Any]
+) -> None:
+    judged(api.parts.database, "b")
+    point = (0.3, (0.2, 0.4))
+    with api.parts.database.write() as session:
+        for name in ("st-anna", "st-berta", "st-clara"):
+            tenants.add(session, name, actor="test")
+        for version, name, own in (
+            (CARD.version, "default", point),
+            (CARD.version, "st-anna", point),
+            ("b", "st-anna", point),
+            (CARD.version, "st-berta", point),
+            (CARD.version, "st-clara", point),
+            (CARD.version, "st-clara", None),
+        ):
+            operating_points.put(session, version, name, own, on={}, actor="test")
+    shown: Any = api.client.get(f"/v1/models/{CARD.version}").json
+    assert shown["operating_point"] == {"threshold": 0.3, "band_low": 0.2, "band_high": 0.4}
+    assert call("b", "promote").json["points_left"] == ["default", "st-berta"]
+    listed: Any = api.client.get("/v1/models")
+    assert "st-berta" not in listed.text, "everybody may see that answer"
+    shown = api.client.get("/v1/models/b").json
+    assert shown["operating_point"] is None

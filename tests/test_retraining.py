@@ -1,5 +1,6 @@
 """Retraining: which labels count, one run at a time, and a run that is cut short goes on from its last epoch."""
 
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,8 +21,9 @@ from db.retraining import RetrainingRun
 from db.runs import LeaseLost, RunFinished, RunState, RunUnfinished
 from db.tables import Batch, Lane
 from tests.labelled import classified, label, picture
+from tests.service import until
 from tests.uploading import Api
-from training import fit, harvest
+from training import fit, harvest, lease
 from training.augmentation import steps
 from training.checkpoint import Checkpoint
 from training.data import Radiographs
@@ -45,6 +47,10 @@ def labelled(database: Database) -> list[Labelled]:
         return harvest.labelled(session)
 
 
+def of(hospital: str, sha256: str, *, positive: bool, patient: str) -> Labelled:
+    return Labelled(sha256, positive, patient, hospital, "rt_pcr")
+
+
 # Which labels count
 
 
@@ -55,8 +61,8 @@ def test_of_labels_that_contradict_each_other_the_newest_is_trained_on(database:
         label(database, first, truth, "P-1")
     label(database, second, POSITIVE)
     assert labelled(database) == [
-        Labelled(first, positive=False, patient=labels.pseudonym("P-1")),
-        Labelled(second, positive=True, patient=second),
+        Labelled(first, False, labels.pseudonym("P-1"), tenancy.DEFAULT, "rt_pcr"),
+        Labelled(second, True, second, tenancy.DEFAULT, "rt_pcr"),
     ]
 
 
@@ -83,13 +89,22 @@ def test_a_new_image_never_reaches_the_frozen_fold_and_none_of_it_is_trained_on(
     again = blobs.put((folder / frozen.file).read_bytes() + b"other bytes, the same pixels")
     theirs, ours, other = (blobs.put(picture(seed)) for seed in (1, 2, 3))
     new = [
-        Labelled(again, positive=True, patient="x"),
-        Labelled(theirs, positive=True, patient=labels.pseudonym(frozen.patient)),
-        Labelled(ours, positive=True, patient=labels.pseudonym(known.patient)),
-        Labelled(other, positive=False, patient=labels.pseudonym("somebody")),
+        of("st-anna", again, positive=True, patient="x"),
+        of("st-anna", theirs, positive=True, patient=labels.pseudonym(frozen.patient)),
+        of("st-anna", ours, positive=True, patient=labels.pseudonym(known.patient)),
+        of("st-berta", other, positive=False, patient=labels.pseudonym("somebody")),
     ]
-    together, added = harvest.joined(radiographs, new, blobs, decoders)
-    assert added == 2
+    together, used = harvest.joined(radiographs, new, blobs, decoders)
+    assert used == new[2:]
+    assert [entry.source for entry in together.entries[-2:]] == ["st-anna", "st-berta"]
+    told = harvest.told(new, used)
+    assert told == {
+        "images": 2,
+        "left_out": 2,
+        "positive": 1,
+        "by": {"rt_pcr": 2},
+        "hospitals": {"st-anna": 1, "st-berta": 1},
+    }
     assert [(entry.file, entry.positive) for entry in together.entries[-2:]] == [(ours, True), (other, False)]
     assert together.entries[-2].fold == 0
     assert [entry for entry in together.entries if entry.fold == harvest.FROZEN_FOLD] == [
@@ -97,7 +112,7 @@ def test_a_new_image_never_reaches_the_frozen_fold_and_none_of_it_is_trained_on(
     ]
     assert together.fingerprint != radiographs.fingerprint
     everybody = [
-        harvest.joined(radiographs, [Labelled(other, positive=True, patient=str(number))], blobs, decoders)[0]
+        harvest.joined(radiographs, [of("st-anna", other, positive=True, patient=str(number))], blobs, decoders)[0]
         for number in range(20)
     ]
     assert harvest.FROZEN_FOLD not in {one.entries[-1].fold for one in everybody}
@@ -108,11 +123,12 @@ def test_a_new_label_for_a_picture_of_the_base_data_replaces_the_old_one(
 ) -> None:
     known = next(entry for entry in radiographs.entries if entry.fold == 0)
     sha256 = blobs.put((folder / known.file).read_bytes())
-    new = [Labelled(sha256, positive=not known.positive, patient="x")]
-    together, added = harvest.joined(radiographs, new, blobs, decoders)
-    assert (added, len(together.entries)) == (1, len(radiographs.entries))
+    new = [of("st-anna", sha256, positive=not known.positive, patient="x")]
+    together, used = harvest.joined(radiographs, new, blobs, decoders)
+    assert (used, len(together.entries)) == (new, len(radiographs.entries))
     (mine,) = [entry for entry in together.entries if entry.patient == known.patient]
     assert mine.positive != known.positive
+    assert (mine.fold, mine.source) == (known.fold, known.source)
 
 
 def test_a_corrupt_image_and_one_that_is_gone_are_left_out(
@@ -120,11 +136,11 @@ def test_a_corrupt_image_and_one_that_is_gone_are_left_out(
 ) -> None:
     whole = picture(1)
     rows = [
-        Labelled(sha256, positive=True, patient=sha256)
+        of("st-anna", sha256, positive=True, patient=sha256)
         for sha256 in (blobs.put(whole), blobs.put(whole[: len(whole) // 2]), "f" * 64)
     ]
-    together, added = harvest.joined(radiographs, rows, blobs, decoders)
-    assert added == 1
+    together, used = harvest.joined(radiographs, rows, blobs, decoders)
+    assert used == rows[:1]
     assert np.array_equal(together.greys[-1], decoder.decoded(whole).grey)
 
 
@@ -169,6 +185,23 @@ def test_a_run_whose_trainer_is_silent_goes_to_another_and_the_first_is_fenced(d
         run = runs.find(session, RetrainingRun, first.id)
         assert run
         assert (run.state, run.epoch) == ("running", 3)
+
+
+def test_work_that_lasts_longer_than_a_lease_keeps_its_run(database: Database) -> None:
+    run_id, run = ask(database), claim(database, lease_seconds=1)
+    assert run
+    assert run.lease_until
+    ends = run.lease_until
+    with lease.holding(database, run, 1, threading.Event()) as held:
+
+        def renewed() -> bool:
+            with database.read() as session:
+                found = runs.find(session, RetrainingRun, run_id)
+            return bool(found and found.lease_until and found.lease_until > ends)
+
+        until(renewed, "the lease is renewed, though the work tells nothing", seconds=5)
+        held.check()
+        assert claim(database) is None
 
 
 def test_a_run_is_cancelled_at_once_while_it_waits_and_is_told_so_while_it_runs(database: Database) -> None:
@@ -229,7 +262,7 @@ def test_a_run_that_is_cut_short_goes_on_after_its_last_epoch(radiographs: Radio
     fitted = fit.fit(radiographs, config, lambda epoch, _of, _logs: seen.append(epoch), checkpoint)
     assert seen == [3]
     assert len(fitted.history["val_loss"]) == 3
-    assert fitted.best_epoch == int(np.argmin(fitted.history["val_loss"])) + 1
+    assert fitted.best_epoch == int(np.argmin(fitted.history[fit.MEASURE])) + 1
     other, rests = replace(config, epochs=4), list[None]()
     fit.fit(
         radiographs,

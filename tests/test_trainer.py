@@ -217,5 +217,8 @@ def test_a_candidate_that_is_judged_is_appointed_though_the_run_was_cancelled_bu
         candidate = registry.newest(session)[0].version
         assert candidate != shipped.load()[0].version
         assert registry.pointed_at(session, registry.CHALLENGER) == (candidate if ours else None)
+        told = registry.find(session, candidate).config["labels"]
+    counts = {"images": 1, "left_out": 0, "positive": 1, "by": {"rt_pcr": 1}, "hospitals": {"default": 1}}
+    assert told == {"run": run.id, **counts}
     checkpoint = bench.parts.settings.home / "runs" / run.id / "checkpoint.npz"
     assert checkpoint.exists() != ours, "the next attempt trains no epoch again"

@@ -2,10 +2,11 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,23 +26,27 @@ FROZEN_FOLD: Final = FOLDS - 1
 """Nothing is ever trained on it, and no new image gets into it."""
 
 _NEGATIVE: Final = "Labelled"
-_SOURCE: Final = "labels"
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """One stored image and what was found; `patient` is a pseudonym, or stands for the study or the image alone."""
+    """One stored image and what was found; `patient` is a pseudonym, or stands for the study or the image alone.
+
+    `hospital` is whose image and label it is, `by` what found it, such as `rt_pcr`.
+    """
 
     sha256: str
     positive: bool
     patient: str
+    hospital: str
+    by: str
 
 
 def labelled(session: Session) -> list[Labelled]:
     """Return the images of patients that have a score and a label, each of its bytes once, by its newest label."""
     holds = labels.holding()
     statement = (
-        select(Image.sha256, GroundTruth.label, GroundTruth.patient, Image.accession)
+        select(Image.sha256, Image.accession, GroundTruth)
         .join(holds, holds.c.image_id == Image.id)
         .join(GroundTruth, GroundTruth.id == holds.c.label_id)
         .join(Batch, Batch.id == Image.batch_id)
@@ -50,9 +55,10 @@ def labelled(session: Session) -> list[Labelled]:
         .order_by(GroundTruth.id)
     )
     found: dict[str, Labelled] = {}
-    for sha256, label, patient, accession in session.execute(statement):
-        whose = patient or (labels.pseudonym(accession) if accession else sha256)
-        found[sha256] = Labelled(sha256, label == Truth.POSITIVE, whose)  # a later label replaces an earlier one
+    for sha256, accession, label in session.execute(statement):
+        whose = label.patient or (labels.pseudonym(accession) if accession else sha256)
+        positive = label.label == Truth.POSITIVE
+        found[sha256] = Labelled(sha256, positive, whose, label.tenant, label.source)  # in place of an earlier label's
     return list(found.values())
 
 
@@ -65,8 +71,10 @@ def remembered(path: Path, found: Sequence[Labelled]) -> list[Labelled]:
     return list(found)
 
 
-def joined(base: Radiographs, new: Sequence[Labelled], blobs: Blobs, decoders: Decoders) -> tuple[Radiographs, int]:
-    """Return the base data with the new radiographs, and how many of these got in.
+def joined(
+    base: Radiographs, new: Sequence[Labelled], blobs: Blobs, decoders: Decoders
+) -> tuple[Radiographs, list[Labelled]]:
+    """Return the base data with the new radiographs, and which of these got in.
 
     What cannot be decoded, shows the pixels of the frozen fold, or is of one of its patients, stays out. Of pixels that
     the base data has too, the new label holds.
@@ -74,19 +82,19 @@ def joined(base: Radiographs, new: Sequence[Labelled], blobs: Blobs, decoders: D
     frozen = [entry.fold == FROZEN_FOLD for entry in base.entries]
     places = {digest(grey): place for place, grey in enumerate(base.greys)}
     folds = {labels.pseudonym(entry.patient): entry.fold for entry in base.entries}
-    replaced, entries, greys = set[int](), list[Entry](), list[NDArray[np.uint8]]()
+    replaced, used, entries, greys = set[int](), list[Labelled](), list[Entry](), list[NDArray[np.uint8]]()
     for row, grey in _decoded(new, blobs, decoders):
         place = places.get(digest(grey))
         if folds.get(row.patient) == FROZEN_FOLD or (place is not None and frozen[place]):
             continue
         if place is not None:
             replaced.add(place)
-        patient = row.patient if place is None else base.entries[place].patient
+        used.append(row)
         fold = folds.get(row.patient, int(_hash(row.patient), 16) % FROZEN_FOLD)
-        entries.append(_entry(row, patient, fold if place is None else base.entries[place].fold))
+        entries.append(_entry(row, fold, None if place is None else base.entries[place]))
         greys.append(grey)
     kept = [place for place in range(len(base.entries)) if place not in replaced]
-    return _together(base, kept, entries, greys), len(entries)
+    return _together(base, kept, entries, greys), used
 
 
 def digest(grey: NDArray[np.uint8]) -> str:
@@ -101,9 +109,23 @@ def _decoded(new: Sequence[Labelled], blobs: Blobs, decoders: Decoders) -> Itera
             yield row, answer.grey
 
 
-def _entry(row: Labelled, patient: str, fold: int) -> Entry:
+def _entry(row: Labelled, fold: int, known: Entry | None) -> Entry:
+    """A picture that the base data has too stays that patient's, of that source; another is of its hospital."""
     name = POSITIVE if row.positive else _NEGATIVE
-    return Entry(file=row.sha256, mask="", label=name, patient=patient, fold=fold, source=_SOURCE, mask_by="")
+    if known:
+        return replace(known, file=row.sha256, mask="", label=name, mask_by="")
+    return Entry(row.sha256, mask="", label=name, patient=row.patient, fold=fold, source=row.hospital, mask_by="")
+
+
+def told(found: Sequence[Labelled], used: Sequence[Labelled]) -> dict[str, Any]:
+    """Return what a card says of the labels: how many images, by what found it and by hospital, and nothing of a patient."""
+    return {
+        "images": len(used),
+        "left_out": len(found) - len(used),
+        "positive": sum(row.positive for row in used),
+        "by": dict(sorted(Counter(row.by for row in used).items())),
+        "hospitals": dict(sorted(Counter(row.hospital for row in used).items())),
+    }
 
 
 def _together(
@@ -111,7 +133,7 @@ def _together(
 ) -> Radiographs:
     """Nobody drew masks for the new ones."""
     added = np.stack(greys) if greys else np.empty((0, SIZE, SIZE), np.uint8)
-    lines = "".join(f"{entry.file} {entry.label}\n" for entry in entries)
+    lines = "".join(f"{entry.file} {entry.label} {entry.source}\n" for entry in entries)
     return Radiographs(
         entries=(*(base.entries[place] for place in kept), *entries),
         greys=np.concatenate([base.greys[kept], added]),

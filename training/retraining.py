@@ -3,7 +3,7 @@
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 ACTOR: Final = "trainer"
 _SHADOWED_IMAGES: Final = 1000
 _LABELS, _CHECKPOINT = "labels.json", "checkpoint.npz"
+_CONFIG: Final = "labels"
+"""Under which the card's config says what a candidate was trained on beside the base data."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ def carry_out(parts: Parts, run: RetrainingRun, held: Lease) -> Verdict:
     too, whoever cancels.
     """
     directory = parts.settings.home / "runs" / run.id
-    radiographs = _radiographs(parts, run, directory, held)
+    radiographs, labelled = _radiographs(parts, run, directory, held)
     config = Config(epochs=parts.settings.retrain_epochs)
     held.note(epochs=config.epochs)
     checkpoint = Checkpoint(directory / _CHECKPOINT)
@@ -65,7 +67,8 @@ def carry_out(parts: Parts, run: RetrainingRun, held: Lease) -> Verdict:
         checkpoint=checkpoint,
         logs=parts.settings.home / "runs" / "tensorboard" / run.id,
     )
-    card = verdicts.with_golden(made.card, made.weights)
+    told = {_CONFIG: {"run": run.id, **labelled}}
+    card = verdicts.with_golden(replace(made.card, config=made.card.config | told), made.weights)
     runs.save(directory, replace(made, card=card))
     with held.writing() as session:
         held.check()
@@ -98,20 +101,22 @@ def look_on(parts: Parts, verdict: Verdict) -> None:
         log.exception("no report of what %s would change: `cxr shadow` makes one", verdict.version)
 
 
-def _radiographs(parts: Parts, run: RetrainingRun, directory: Path, held: Lease) -> Radiographs:
+def _radiographs(parts: Parts, run: RetrainingRun, directory: Path, held: Lease) -> tuple[Radiographs, dict[str, Any]]:
+    """The base data with the new images, and what the card says of these."""
     folder = _folder(parts.settings)
     base = data.load(folder, index(folder), lambda _done, _total: None)
     with parts.database.read() as session:
         found = harvest.labelled(session)
     found = harvest.remembered(directory / _LABELS, found)
-    radiographs, new = harvest.joined(base, found, parts.blobs, parts.decoders)
+    radiographs, used = harvest.joined(base, found, parts.blobs, parts.decoders)
+    new = len(used)
     held.note(new_images=new, left_out=len(found) - new)
     least = parts.settings.retrain_labels
     if new < least:
         raise TooFewLabels(f"{new} new images have a label and can be used, CXR_RETRAIN_LABELS asks for {least}")
     _check_is_new(parts, radiographs, run)
     log.info("%d new images with a label, %d left out", new, len(found) - new)
-    return radiographs
+    return radiographs, harvest.told(found, used)
 
 
 def _check_is_new(parts: Parts, radiographs: Radiographs, run: RetrainingRun) -> None:
