@@ -8,7 +8,8 @@ from typing import Final
 from worker.formats import CHEST_PARTS, LATERAL_VIEWS
 
 _UID, _CODE, _NUMBERS = re.compile(rb"[0-9.]*"), re.compile(rb"[A-Z0-9_ \\]*"), re.compile(rb"[0-9+\-.eE \\]*")
-_NO_CONTROLS = re.compile(rb"[^\0-\x1a\x1c-\x1f\x7f^]*")  # 0x1b changes the character set; ^ parts a person's names
+# A number without a digit is somebody's name; 0x1b changes the character set; ^ parts a person's names.
+_NUMBERED = re.compile(rb"(?=[^0-9]*[0-9])[^\0-\x1a\x1c-\x1f\x7f^]*")
 _CHARACTERS = re.compile(rb"(?:(?:ISO_IR |ISO 2022 IR )[0-9]{1,3}|GB18030|GBK|\\)*")  # PS3.3, C.12.1.1.2
 _AGE = re.compile(rb"([0-9]{3})([DWMY])")
 _OLDEST = 90  # alone of this age in a region, a person may be known by it
@@ -33,6 +34,15 @@ URETHRA UTERUS VAGINA VULVA WHOLEBODY WRIST ZYGOMA
 """.split()  # noqa: SIM905 - a hundred words, not a hundred quotes
 _BODY_PARTS += [part + plural for part in CHEST_PARTS for plural in ("", "S")]
 _BESIDE_A_PART = "LEFT", "RIGHT", "L", "R", "BILATERAL", "UPPER", "LOWER", "WHOLE", "BODY", "PORTABLE", "PORT", *_VIEWS
+_MAKERS = """
+AGFA ALLENGERS CANON CARESTREAM DEL DRTECH EASTMAN FUJI FUJIFILM GE GENERAL ELECTRIC GEVAERT HITACHI HOLOGIC IRAY ITALRAY KODAK
+KONICA MINOLTA LODOX LUMIRADX MINDRAY NEUSOFT OEHM PHILIPS RAYENCE REHBEIN SAMSUNG SEDECAL SHIMADZU SIEMENS STEPHANIX STERNMED SWISSRAY
+TOSHIBA TRIXELL UNITED UIH VAREX VARIAN VIDISCO VIEWORKS VILLA VISARIS WANDONG
+""".split()  # noqa: SIM905
+_BESIDE_A_MAKER = """
+AG AND BV CO COMPANY CORP CORPORATION DIGITAL ELECTRONICS FILM GMBH GROUP HEALTH HEALTHCARE HEALTHINEERS HOLDINGS IMAGING INC
+INTERNATIONAL KG LIMITED LLC LTD MEC MEDICAL NV PHOTO RADIOGRAPHY SPA SYSTEM SYSTEMS TECHNOLOGIES TECHNOLOGY UND XRAY
+""".split()  # noqa: SIM905
 
 
 @dataclass(frozen=True)
@@ -64,10 +74,10 @@ def _one_of(words: Iterable[str]) -> re.Pattern[bytes]:
     return re.compile(b"|".join(re.escape(word.encode()) for word in words) + b"|")
 
 
-def _some_of(words: Iterable[str]) -> re.Pattern[bytes]:
+def _some_of(words: Iterable[str], *, flags: int = 0) -> re.Pattern[bytes]:
     """Any of these, one behind the other."""
     word = b"(?:" + b"|".join(re.escape(word.encode()) for word in words) + b")"
-    return re.compile(word + b"(?:[ _]" + word + b")*")
+    return re.compile(word + rb"(?:[ _.,&-]+" + word + rb")*\.?", flags)
 
 
 def _as_it_is(value: bytes) -> bytes:
@@ -89,8 +99,8 @@ SAID: Final[Mapping[int, Kept]] = {
     0x00080005: _said(b"CS", 64, _CHARACTERS),  # Specific Character Set
     0x00080016: _said(b"UI", 64, _UID, lambda uid: uid.rstrip(b" \0")),  # SOP Class UID
     0x00080018: _said(b"UI", 64, _UID, lambda uid: uid.rstrip(b" \0")),  # SOP Instance UID
-    0x00080050: _said(b"SH", 64, _NO_CONTROLS),  # Accession Number
-    0x00080070: _said(b"LO", 128, _NO_CONTROLS),  # Manufacturer
+    0x00080050: _said(b"SH", 64, _NUMBERED),  # Accession Number
+    0x00080070: _said(b"LO", 128, _some_of((*_MAKERS, *_BESIDE_A_MAKER), flags=re.IGNORECASE)),  # Manufacturer
     0x00101010: _said(b"AS", 4, re.compile(rb"[0-9]{3}Y|"), _age_band),  # Patient's Age, in bands
     0x00100040: _said(b"CS", 16, _CODE, _sex),  # Patient's Sex
     0x00180015: _said(b"CS", 16, _some_of((*_BODY_PARTS, *_BESIDE_A_PART))),  # Body Part Examined
