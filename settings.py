@@ -108,7 +108,15 @@ class Settings:
     api_threads: int = _setting("CXR_API_THREADS", 8, "Requests that the API serves at once", least=1)
     max_images: int = _setting("CXR_MAX_IMAGES", 5_000, "Images in one batch", least=1)
     max_image_bytes: int = _setting("CXR_MAX_IMAGE_BYTES", 50_000_000, "Bytes of one image", least=1)
+    max_pixels: int = _setting("CXR_MAX_PIXELS", 100_000_000, "Pixels of one image, by its header", least=1)
     max_batch_bytes: int = _setting("CXR_MAX_BATCH_BYTES", 5 << 30, "Bytes of one request", least=1)
+    max_zip_growth: int = _setting(
+        "CXR_MAX_ZIP_GROWTH", 200, "How many times larger a zip's file may become, beyond its first MiB", least=1
+    )
+    max_json_bytes: int = _setting("CXR_MAX_JSON_BYTES", 10_000_000, "Bytes of a body that is no file", least=1_000)
+    max_form_bytes: int = _setting(
+        "CXR_MAX_FORM_BYTES", 100_000, "Bytes of a form, and of a body of who shows no key", least=1_000
+    )
     requests_per_minute: int = _setting(
         "CXR_REQUESTS_PER_MINUTE", 6_000, "Requests of one key in a minute; 0: no limit", least=0
     )

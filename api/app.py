@@ -76,7 +76,7 @@ def create_app(settings: Settings) -> APIFlask:
     if settings.trusted_proxies:  # so that the audit and the limits know where a request came from
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=settings.trusted_proxies, x_proto=0, x_host=0)  # type: ignore[method-assign]
     problems.register(app)
-    bodies.limit(app)
+    bodies.limit(app, settings)
     app.before_request(_note_origin)
     app.teardown_request(_forget_origin)
     browsers.register(app)

@@ -15,7 +15,6 @@ from api.problems import Problem
 from settings import Settings
 
 _CHUNK = 256 * 1024
-HIGHEST_RATIO = 200  # radiographs compress to a half; a bomb, to a thousandth
 _RATIO_COUNTS_FROM = 1 << 20
 _ENCRYPTED = 0x1
 _METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}  # a dictionary of LZMA may be 4 GiB
@@ -86,7 +85,7 @@ def _check(files: list[zipfile.ZipInfo], settings: Settings) -> None:
 
 
 def _read(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, settings: Settings) -> Iterator[bytes]:
-    size, most = 0, max(_RATIO_COUNTS_FROM, entry.compress_size * HIGHEST_RATIO)
+    size, most = 0, max(_RATIO_COUNTS_FROM, entry.compress_size * settings.max_zip_growth)
     with _damage_refused():
         data = archive.open(entry)
     with data:

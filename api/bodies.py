@@ -9,18 +9,17 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from api import problems
 from api.problems import Problem
+from api.wiring import parts
+from settings import Settings
 
-MOST_BYTES: Final = 10_000_000
-# Who shows no key sends two short fields at most; and a form of nothing but `&a` costs a hundred times its bytes.
-_MOST_FORM_BYTES: Final = 100_000
 _FORMS: Final = {"application/x-www-form-urlencoded", "multipart/form-data"}
 
 Asked = TypeVar("Asked", bound=BaseModel)
 
 
-def limit(app: APIFlask) -> None:
+def limit(app: APIFlask, settings: Settings) -> None:
     """Have no request hold more of a body than this; `api.uploads` streams past it, and counts by itself."""
-    app.config["MAX_CONTENT_LENGTH"] = MOST_BYTES
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_json_bytes
     app.config["MAX_FORM_MEMORY_SIZE"] = 0  # no field of a multipart form is ours
     app.register_error_handler(RequestEntityTooLarge, _refused)
 
@@ -52,7 +51,9 @@ def parsed(model: type[Asked]) -> Asked:
 
 
 def _most() -> int:
-    return MOST_BYTES if "caller" in g and request.mimetype not in _FORMS else _MOST_FORM_BYTES
+    # Who shows no key sends two short fields at most; and a form of nothing but `&a` costs a hundred times its bytes.
+    settings = parts().settings
+    return settings.max_json_bytes if "caller" in g and request.mimetype not in _FORMS else settings.max_form_bytes
 
 
 def _too_large() -> Problem:

@@ -8,7 +8,7 @@ from typing import Final
 from api import codestreams, tags
 from api.elements import ITEM, SEQUENCE_ENDS, UNDEFINED, Elements, Header
 from api.pieces import Piece, Pieces
-from worker.formats import DICOM_PREAMBLE, MAX_PIXELS, RADIOGRAPHS
+from worker.formats import DICOM_PREAMBLE, RADIOGRAPHS
 from worker.rejection import ImageRejected
 
 _META = 0x0002
@@ -39,11 +39,11 @@ def cleaned(data: Pieces) -> Iterator[Piece]:
     elements = Elements(data, explicit=_is_explicit(data, syntax), order=">" if syntax == _BIG_ENDIAN else "<")
     values: _Values = {}
     pixels = _values(elements, values)
-    _check(values, elements.order)
+    _check(values, elements.order, data.max_pixels)
     meta[_SYNTAX] = b"UI", _EXPLICIT if syntax == _IMPLICIT else syntax
     yield bytes(DICOM_PREAMBLE) + b"DICM" + _written_meta(meta) + _written(values, elements.order)
     if pixels.length == UNDEFINED:
-        yield from _encapsulated(elements, pixels, values, syntax)
+        yield from _encapsulated(data, elements, pixels, values, syntax)
     else:
         yield from _native(data, elements, pixels, values, syntax)
     data.skip_rest()
@@ -116,13 +116,13 @@ def _vr(tag: int, told: bytes, kept: tags.Kept, found: _Values) -> bytes:
     return b"SS" if not told and signed and tag in tags.SIGNED else kept.vr
 
 
-def _check(values: _Values, order: str) -> None:
+def _check(values: _Values, order: str, max_pixels: int) -> None:
     """The checks of `worker.dicom`, by the tags alone; in the same order, so that the codes are the same."""
     rows, columns = _number(values, _ROWS, order), _number(values, _COLUMNS, order)
     frames = _frames(values)
     if min(rows, columns, frames) < 1 or _number(values, _SAMPLES, order) not in {1, 3}:
         raise ImageRejected("truncated", "the data set holds no pixels")
-    if rows * columns * frames > MAX_PIXELS:
+    if rows * columns * frames > max_pixels:
         raise ImageRejected("too_large", f"{columns} x {rows} x {frames} pixels")
     if frames > 1:
         raise ImageRejected("multi_frame", "more than one frame")
@@ -156,13 +156,14 @@ def _native(data: Pieces, elements: Elements, pixels: Header, values: _Values, s
     yield bytes(max(even - pixels.length, 0))
 
 
-def _encapsulated(elements: Elements, pixels: Header, values: _Values, syntax: bytes) -> Iterator[Piece]:
+def _encapsulated(data: Pieces, elements: Elements, pixels: Header, values: _Values, syntax: bytes) -> Iterator[Piece]:
     """The compressed frame, without the offsets before it and with nothing in its codestream but pixels."""
     many = _number(values, _ROWS, elements.order) * _number(values, _COLUMNS, elements.order)
     yield _header("<", _PIXEL_DATA, b"OB", pixels.length) + _item_header(0)
     cuts: deque[tuple[int, bytes]] = deque()
     at = 0
-    for piece in codestreams.cleaned(Pieces(_payload(elements, cuts)), syntax, pixels=many):
+    payload = Pieces(_payload(elements, cuts), max_pixels=data.max_pixels)
+    for piece in codestreams.cleaned(payload, syntax, pixels=many):
         left = memoryview(piece)
         while left:
             while cuts and cuts[0][0] == at:

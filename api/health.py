@@ -4,14 +4,13 @@ from apiflask import APIBlueprint
 from flask import Response
 from sqlalchemy.exc import DBAPIError
 
-from api import archives, bodies, imports, labels, once, polling, uploads
+from api import imports, labels, once, polling, uploads
 from api.access import needs, open_to_all
 from api.schemas import Limits, Ready
 from api.wiring import parts
 from cxr_client.version import VERSION
 from db import heartbeats, migrate, registry, webhooks
 from db.keys import Scope
-from worker.formats import MAX_PIXELS
 
 blueprint = APIBlueprint("health", __name__, tag="Health")
 
@@ -57,8 +56,9 @@ def limits() -> Limits:
         images_per_batch=settings.max_images,
         bytes_per_image=settings.max_image_bytes,
         bytes_per_request=settings.max_batch_bytes,
-        pixels_per_image=MAX_PIXELS,
-        bytes_per_json=bodies.MOST_BYTES,
+        pixels_per_image=settings.max_pixels,
+        bytes_per_json=settings.max_json_bytes,
+        bytes_per_form=settings.max_form_bytes,
         bytes_per_custom_id=uploads.LONGEST_NAME,
         characters_per_idempotency_key=once.LONGEST_KEY,
         paths_per_import=imports.MOST_PATHS if settings.import_root else 0,
@@ -67,7 +67,9 @@ def limits() -> Limits:
         attempts_per_message=webhooks.MOST_ATTEMPTS,
         seconds_to_wait=polling.LONGEST_WAIT_SECONDS,
         hours_until_expiry=settings.expire_hours,
-        growth_in_zip=archives.HIGHEST_RATIO,
+        growth_in_zip=settings.max_zip_growth,
+        seconds_to_decode=settings.decode_seconds,
+        bytes_to_decode=settings.decode_bytes,
         requests_per_minute=settings.requests_per_minute or None,
         images_per_day=settings.images_per_day or None,
         bytes_per_day=settings.bytes_per_day or None,

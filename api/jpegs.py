@@ -89,7 +89,7 @@ class _File:
     def _kept(self, marker: int, payload: bytes) -> bytes | None:
         if marker in _FRAMES and len(payload) >= 5:  # noqa: PLR2004 - depth, rows, columns
             rows, columns = struct.unpack_from(">HH", payload, 1)
-            check_pixels(columns, rows)
+            check_pixels(columns, rows, most=self._data.max_pixels)
         if marker in _FRAMES or marker in _TABLES or marker == _SCAN:
             return payload
         if marker in _APPLICATION:

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from typing import TypeAlias
 
+from worker.formats import MAX_PIXELS
 from worker.rejection import ImageRejected
 
 Piece: TypeAlias = bytes | memoryview
@@ -13,9 +14,13 @@ _REMEMBERED = 2 << 20  # most files are shorter, and then what was sent is hashe
 
 
 class Pieces:
-    """Reads what is asked for, or raises ImageRejected: `truncated` at the end, `too_large` past `most` bytes."""
+    """Reads what is asked for, or raises ImageRejected: `truncated` at the end, `too_large` past `most` bytes.
 
-    def __init__(self, pieces: Iterator[bytes], *, most: int | None = None) -> None:
+    `max_pixels` is for who reads the header.
+    """
+
+    def __init__(self, pieces: Iterator[bytes], *, most: int | None = None, max_pixels: int = MAX_PIXELS) -> None:
+        self.max_pixels = max_pixels
         self._pieces = pieces
         self._left = sys.maxsize if most is None else most
         self._piece = memoryview(b"")

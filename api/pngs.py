@@ -57,7 +57,7 @@ def _header(data: Pieces) -> tuple[bytes, deflation.Deflated]:
     width, height, depth, colour, _, _, interlaced = _HEADER.unpack_from(whole, _CHUNK.size)
     if (length, name) != (_HEADER.size, b"IHDR") or depth not in _DEPTHS.get(colour, ()):
         raise ImageRejected("truncated", "the header is damaged")
-    check_pixels(width, height)
+    check_pixels(width, height, most=data.max_pixels)
     return whole, deflation.Deflated(deflation.size(width, height, depth=depth, colour=colour, interlaced=interlaced))
 
 

@@ -181,7 +181,8 @@ class Limits(BaseModel):
     bytes_per_image: int
     bytes_per_request: int = Field(description="Of files, also what they unpack to, and of a draft as a whole")
     bytes_per_json: int = Field(description="Of a body that is no file")
-    pixels_per_image: int
+    bytes_per_form: int = Field(description="Of a form, and of a body without a key")
+    pixels_per_image: int = Field(description="By its header: columns times rows, and times frames in DICOM")
     bytes_per_custom_id: int
     characters_per_idempotency_key: int
     paths_per_import: int = Field(description="0 where the server imports nothing")
@@ -191,6 +192,10 @@ class Limits(BaseModel):
     seconds_to_wait: int = Field(description="At most, with `Prefer: wait`")
     hours_until_expiry: int = Field(description="Of what no worker has begun, and of a draft that is left alone")
     growth_in_zip: int = Field(description="How many times larger a zip's file may become, beyond its first MiB")
+    seconds_to_decode: int = Field(description="An image that takes longer is `decode_timeout`")
+    bytes_to_decode: int = Field(
+        description="Address space of the process that decodes; an image that needs more is `decode_memory`"
+    )
     requests_per_minute: int | None = Field(description="Of one key; null: no limit")
     images_per_day: int | None = Field(description="Of one key; null: no limit")
     bytes_per_day: int | None = Field(description="Of one key; null: no limit")

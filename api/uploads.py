@@ -65,7 +65,7 @@ class Intake:
 
     def add_image(self, name: str, data: Iterator[bytes]) -> None:
         self._check_name(name)
-        file = Pieces(self._counted(data), most=self._settings.max_image_bytes)
+        file = Pieces(self._counted(data), most=self._settings.max_image_bytes, max_pixels=self._settings.max_pixels)
         kind = ""
         try:
             kind = media_type(file.peek(MAGIC_BYTES)) or ""

@@ -77,9 +77,7 @@ class _Line:
 
         self._database, blobs = Database(settings.database_url), Blobs(settings.blobs)
         models = Models(self._database, blobs, batch_size=settings.batch_size)
-        self._decoders = Decoders(
-            os.cpu_count() or 1, seconds=settings.decode_seconds, address_space=settings.decode_bytes
-        )
+        self._decoders = Decoders.of(settings, os.cpu_count() or 1)
         self._line = Line(self._database, blobs, models, self._decoders, settings, worker="bench")
         self._items = [_kept(blobs, path) for path in dict.fromkeys(repeated(_IMAGES))]
 

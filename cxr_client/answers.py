@@ -162,6 +162,7 @@ class Limits(Answer):
     growth_in_zip: int
     formats: list[str]
     bytes_per_json: int | None = None
+    bytes_per_form: int | None = None
     characters_per_idempotency_key: int | None = None
     paths_per_import: int | None = None
     labels_per_request: int | None = None
@@ -169,6 +170,8 @@ class Limits(Answer):
     attempts_per_message: int | None = None
     seconds_to_wait: int | None = None
     hours_until_expiry: int | None = None
+    seconds_to_decode: int | None = None
+    bytes_to_decode: int | None = None
     requests_per_minute: int | None = None
     images_per_day: int | None = None
     bytes_per_day: int | None = None

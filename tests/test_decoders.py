@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -23,8 +24,9 @@ from tests.dicoms import radiograph as dicom_radiograph
 from tests.dicoms import written
 from tests.pictures import saved
 from tests.service import until
+from tests.test_catalogue import header
 from worker.decoders import Decoded, Decoders, DecodersUnusable
-from worker.radiograph import decode
+from worker.radiograph import decode, decode_noting
 from worker.rejection import ImageRejected
 
 CHILDREN = 2
@@ -155,6 +157,18 @@ def test_a_child_that_stands_still_is_replaced(blobs: Blobs, monkeypatch: pytest
         stopped.send_signal(signal.SIGSTOP)
         assert codes(decoders.decode(paths)) == ["decoded"] * 3
         assert not stopped.is_running()
+
+
+def test_a_child_counts_pixels_as_it_is_set(blobs: Blobs, settings: Settings) -> None:
+    files = [picture(1, 100), picture(2, 101), written(dicom_radiograph(np.zeros((101, 100), np.uint8)))]
+    with closing(Decoders.of(replace(settings, max_pixels=10_000), 1)) as decoders:
+        paths = [blobs.path(blobs.put(data)) for data in files]
+        assert codes(decoders.decode(paths)) == ["decoded", "too_large", "too_large"]
+    beyond = header(20_000, 20_000)  # Pillow has a limit of its own
+    for most, code in ((100_000_000, "too_large"), (1_000_000_000, "truncated")):
+        with pytest.raises(ImageRejected) as rejected:
+            decode_noting(beyond, max_pixels=most)
+        assert rejected.value.code == code
 
 
 def test_an_image_that_needs_too_much_memory_is_rejected_and_the_child_lives(blobs: Blobs) -> None:

@@ -4,15 +4,21 @@ import hashlib
 import io
 import tracemalloc
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from PIL import Image
+from pydicom.uid import JPEGBaseline8Bit
 
 from settings import Settings
+from tests.dicoms import encapsulated, jpeg, written
+from tests.dicoms import radiograph as dicom_radiograph
+from tests.pictures import chest, saved
 from tests.service import zipped
 from tests.uploading import Api, Radiograph, Stream, multipart, part
+from worker.radiograph import Grey
 
 
 def test_a_body_too_large_by_its_length_is_not_read(narrow: Api) -> None:
@@ -204,3 +210,47 @@ def test_a_draft_takes_an_image_larger_than_any_form(api: Api, radiograph: Radio
     large = radiograph(1) + bytes(12_000_000)
     answer = api.client.put(f"/v1/batches/{opened.json['id']}/images/a.png", data=large)
     assert answer.status_code == 201, answer.text
+
+
+@pytest.fixture
+def strict(settings: Settings) -> Iterator[Api]:
+    """With other limits than are meant."""
+    bodies = replace(settings, max_json_bytes=5_000, max_form_bytes=1_000)
+    api = Api(replace(bodies, max_pixels=10_000, max_zip_growth=2, decode_seconds=3, decode_bytes=1 << 29))
+    yield api
+    api.parts.database.close()
+
+
+def test_what_is_set_is_what_is_told(strict: Api) -> None:
+    told: Any = strict.client.get("/v1/limits").get_json()
+    assert (told["bytes_per_json"], told["bytes_per_form"]) == (5_000, 1_000)
+    assert (told["pixels_per_image"], told["growth_in_zip"]) == (10_000, 2)
+    assert (told["seconds_to_decode"], told["bytes_to_decode"]) == (3, 1 << 29)
+
+
+def test_the_door_counts_pixels_as_it_is_set(strict: Api) -> None:
+    edges = {"large": 101, "small": 100}
+    grey = {name: chest(edge) for name, edge in edges.items()}
+    kinds: dict[str, Callable[[Grey], bytes]] = {
+        "png": lambda it: saved(Image.fromarray(it)),
+        "jpg": lambda it: saved(Image.fromarray(it), "JPEG"),
+        "dcm": lambda it: written(dicom_radiograph(it)),
+        "inside.dcm": lambda it: written(encapsulated(JPEGBaseline8Bit, jpeg(it), Rows=100, Columns=100)),
+    }
+    files = {f"{name}.{kind}": make(it) for name, it in grey.items() for kind, make in kinds.items()}
+    assert strict.submit(files).status_code == 202
+    codes = {image.custom_id: image.code for image in strict.images()}
+    assert codes == {f"{name}.{kind}": "too_large" if name == "large" else None for name in grey for kind in kinds}
+
+
+def test_a_zip_may_grow_as_it_is_set(strict: Api) -> None:
+    strict.refuses(strict.post(deflated({"a.png": bytes(2_000_000)}), "application/zip"), 413, "zip_bomb")
+
+
+def test_bodies_that_are_no_files_may_be_as_long_as_is_set(strict: Api) -> None:
+    for path, size, status in (("/v1/batches", 5_000, 422), ("/v1/batches", 5_001, 413), ("/sign-in", 1_001, 413)):
+        if path == "/sign-in":
+            del strict.client.environ_base["HTTP_AUTHORIZATION"]
+        answer = strict.client.post(path, data=b"x" * size, content_type="application/json")
+        assert answer.status_code == status, (path, size)
+        assert status != 413 or f"at most {size - 1} bytes" in answer.text

@@ -32,7 +32,7 @@ def shadow(settings: Settings, /, version: str | None, images: int) -> None:
     from worker.decoders import Decoders  # noqa: PLC0415
 
     priority.yield_to_everybody()
-    decoders = Decoders(1, seconds=settings.decode_seconds, address_space=settings.decode_bytes)
+    decoders = Decoders.of(settings, 1)
     try:
         with bar("looking", MofNCompleteColumn()) as progress:
             task = progress.add_task("images")

@@ -42,7 +42,7 @@ def run(settings: Settings) -> None:
     database = Database(settings.database_url)
     stopping = threading.Event()
     worker_shutting_down.connect(lambda **_: stopping.set(), weak=False)
-    decoders = Decoders(1, seconds=settings.decode_seconds, address_space=settings.decode_bytes)
+    decoders = Decoders.of(settings, 1)
     device.prepare()
     from training.retraining import Parts  # noqa: PLC0415 - loads TensorFlow, which the device must precede
 

@@ -21,7 +21,7 @@ def computed_again(settings: Settings, result: str) -> dict[str, Any]:
     database, blobs = home.database(settings), Blobs(settings.blobs)
     models = Models(database, blobs, batch_size=settings.batch_size)
     judge = Judge(models, batch_size=settings.batch_size, longest_seconds=settings.lease_seconds)
-    decoders = Decoders(1, seconds=settings.decode_seconds, address_space=settings.decode_bytes)
+    decoders = Decoders.of(settings, 1)
     try:
         with database.read() as session:
             found = results.one(session, result)

@@ -10,7 +10,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from db.identifiers import Identifiers
-from worker.formats import DICOM, MAGIC_BYTES, media_type
+from worker.formats import DICOM, MAGIC_BYTES, MAX_PIXELS, media_type
 from worker.radiograph import Grey, decode_noting
 from worker.rejection import ImageRejected
 
@@ -32,7 +32,7 @@ class Decoded:
 Answer = Decoded | ImageRejected
 
 
-def serve(descriptor: int, *, seconds: int, address_space: int) -> None:
+def serve(descriptor: int, *, seconds: int, address_space: int, max_pixels: int) -> None:
     """Answer lists of paths, until the worker is gone; end where one path takes longer than `seconds`."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the worker decides when its children stop
     resource.setrlimit(resource.RLIMIT_AS, (address_space, address_space))
@@ -41,26 +41,26 @@ def serve(descriptor: int, *, seconds: int, address_space: int) -> None:
         worker.send(os.getpid())
         try:
             while paths := worker.recv():
-                worker.send([_in_time(path, seconds) for path in paths])
+                worker.send([_in_time(path, seconds, max_pixels) for path in paths])
         except (EOFError, ConnectionError):
             return
 
 
-def _in_time(path: Path, seconds: int) -> Answer:
+def _in_time(path: Path, seconds: int, max_pixels: int) -> Answer:
     signal.alarm(seconds)  # ends this process, even within a C library
     try:
-        return answer(path)
+        return answer(path, max_pixels=max_pixels)
     finally:
         signal.alarm(0)
 
 
-def answer(path: Path) -> Answer:
+def answer(path: Path, *, max_pixels: int = MAX_PIXELS) -> Answer:
     """Decode the blob at `path`, whose name is the SHA-256 of its bytes."""
     try:
         data = path.read_bytes()
         if hashlib.sha256(data).hexdigest() != path.name:
             return ImageRejected("image_lost", "the stored bytes are not those that were kept")
-        return decoded(data)
+        return decoded(data, max_pixels=max_pixels)
     except ImageRejected as rejected:
         return ImageRejected(rejected.code, rejected.words)  # without its cause, which may quote the file
     except OSError as error:
@@ -69,10 +69,10 @@ def answer(path: Path) -> Answer:
         return ImageRejected("decode_memory", "not enough memory for this image")
 
 
-def decoded(data: bytes) -> Decoded:
+def decoded(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Decoded:
     """Decode one file's bytes, or raise ImageRejected."""
     start = time.perf_counter()
-    grey, notes = decode_noting(data)
+    grey, notes = decode_noting(data, max_pixels=max_pixels)
     if media_type(data[:MAGIC_BYTES]) != DICOM:
         return Decoded(grey, (time.perf_counter() - start) * 1000, None, (), notes)
     from worker import dicom  # noqa: PLC0415 - see worker.radiograph.decode

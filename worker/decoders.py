@@ -7,9 +7,12 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from itertools import chain
 from pathlib import Path
 from queue import SimpleQueue
+from typing import Self
 
+from settings import Settings
 from worker.child import Child, Ended
 from worker.decoder import Answer, Decoded
+from worker.formats import MAX_PIXELS
 from worker.rejection import ImageRejected
 
 __all__ = ["Decoded", "Decoders", "DecodersUnusable"]
@@ -32,13 +35,23 @@ _ALLOCATION = {
 class Decoders:
     """Decodes files outside this process, under a limit of time and of memory for each image."""
 
-    def __init__(self, processes: int, *, seconds: int, address_space: int) -> None:
+    def __init__(self, processes: int, *, seconds: int, address_space: int, max_pixels: int = MAX_PIXELS) -> None:
         number = processes or os.cpu_count() or 1
-        self._decoders = [_Decoder(seconds, address_space) for _ in range(number)]
+        self._decoders = [_Decoder(seconds, address_space, max_pixels) for _ in range(number)]
         self._idle: SimpleQueue[_Decoder] = SimpleQueue()
         for decoder in self._decoders:
             self._idle.put(decoder)
         self._threads = ThreadPoolExecutor(number, thread_name_prefix="decode")
+
+    @classmethod
+    def of(cls, settings: Settings, processes: int) -> Self:
+        """Return them with the limits that are set; none is started before it is needed."""
+        return cls(
+            processes,
+            seconds=settings.decode_seconds,
+            address_space=settings.decode_bytes,
+            max_pixels=settings.max_pixels,
+        )
 
     def warm_up(self) -> None:
         """Start every child now, so that the first image does not wait for imports."""
@@ -78,10 +91,11 @@ class DecodersUnusable(Exception):
 class _Decoder:
     """One decoding process, started again whenever it ends; used by one thread at a time."""
 
-    def __init__(self, seconds: int, address_space: int) -> None:
+    def __init__(self, seconds: int, address_space: int, max_pixels: int) -> None:
         self._seconds = seconds
         given = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
-        self._child = Child("worker.decoder", given | _ALLOCATION, seconds=seconds, address_space=address_space)
+        limits = {"seconds": seconds, "address_space": address_space, "max_pixels": max_pixels}
+        self._child = Child("worker.decoder", given | _ALLOCATION, **limits)
 
     def start(self) -> None:
         """Start it unless it runs. Raises DecodersUnusable."""

@@ -10,25 +10,26 @@ from db.blobs import BlobDamaged, Blobs
 from db.database import Database
 from db.tables import Batch
 from worker.decoder import answer
+from worker.formats import MAX_PIXELS
 from worker.rejection import ImageRejected
 from worker.tickets import EXPLAIN
 
 log = logging.getLogger(__name__)
 
 
-def register(app: Celery, database: Database, blobs: Blobs) -> None:
+def register(app: Celery, database: Database, blobs: Blobs, *, max_pixels: int) -> None:
     """Teach a worker to make heatmaps."""
     alone = threading.Lock()
 
     def explain(result_id: str) -> None:
         """Make it, unless it is there or cannot be made; who waits for it then waits in vain."""
         with alone:
-            make(database, blobs, result_id)
+            make(database, blobs, result_id, max_pixels=max_pixels)
 
     app.task(name=EXPLAIN)(explain)
 
 
-def make(database: Database, blobs: Blobs, result_id: str) -> bool:
+def make(database: Database, blobs: Blobs, result_id: str, *, max_pixels: int = MAX_PIXELS) -> bool:
     """Return whether the heatmap of this result is there now."""
     with database.read() as session:
         found = results.one(session, result_id)
@@ -41,7 +42,7 @@ def make(database: Database, blobs: Blobs, result_id: str) -> bool:
         return True
     from worker import heatmap  # noqa: PLC0415 - loads TensorFlow, which the device must precede
 
-    decoded = answer(blobs.path(result.image_sha256))
+    decoded = answer(blobs.path(result.image_sha256), max_pixels=max_pixels)
     try:
         weights = blobs.read(result.weights_sha256)
     except (OSError, BlobDamaged) as error:

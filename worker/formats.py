@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from settings import Settings
 from worker.rejection import ImageRejected
 
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -18,8 +19,8 @@ PNG: Final = "image/png"
 JPEG: Final = "image/jpeg"
 DICOM: Final = "application/dicom"
 
-MAX_PIXELS: Final = 100_000_000
-"""The most that is ever decoded, by the file's own header."""
+MAX_PIXELS: Final[int] = Settings.max_pixels
+"""The most that are decoded, by the file's own header, where no setting says otherwise."""
 
 RADIOGRAPHS: Final = ("CR", "DX", "RG")
 """The DICOM modalities that are radiographs."""
@@ -42,9 +43,9 @@ def media_type(head: bytes) -> str | None:
     return None
 
 
-def check_pixels(width: int, height: int) -> None:
-    """Raise ImageRejected where a header names no pixels, or more than are ever decoded."""
+def check_pixels(width: int, height: int, *, most: int) -> None:
+    """Raise ImageRejected where a header names no pixels, or more than are decoded."""
     if not width or not height:
         raise ImageRejected("truncated", "the header names no pixels")
-    if width * height > MAX_PIXELS:
-        raise ImageRejected("too_large", f"{width} x {height} is more than {MAX_PIXELS // 1_000_000} megapixels")
+    if width * height > most:
+        raise ImageRejected("too_large", f"{width} x {height} is more than {most} pixels")

@@ -52,7 +52,7 @@ def run(settings: Settings) -> None:
     sys.setswitchinterval(_SWITCH_SECONDS)
     database, blobs = Database(settings.database_url), Blobs(settings.blobs)
     app = celery_app(settings)
-    explanation.register(app, database, blobs)
+    explanation.register(app, database, blobs, max_pixels=settings.max_pixels)
     keep = Keep(images=settings.keep_images_days, results=settings.keep_results_days, audit=settings.keep_audit_days)
     schedule.register(app, Clockwork(database, blobs, Heads(settings.audit_heads), keep))
     with _decoders(settings) as decoders:
@@ -135,7 +135,7 @@ def _prepare(database: Database, line: "Line") -> str:
 
 @contextmanager
 def _decoders(settings: Settings) -> Iterator[Decoders]:
-    decoders = Decoders(settings.decoders, seconds=settings.decode_seconds, address_space=settings.decode_bytes)
+    decoders = Decoders.of(settings, settings.decoders)
     try:
         decoders.warm_up()
         yield decoders
