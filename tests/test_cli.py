@@ -2,14 +2,17 @@
 
 import csv
 import os
+import struct
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from terminal import Exit
+from tests.pictures import chunk
 from tests.service import Service, free_port
 from training import phantoms
 
@@ -88,6 +91,16 @@ def test_an_unreadable_image_is_named_with_its_code(folder: Path, tmp_path: Path
     answer = cxr("classify", folder / "notes.txt", home=tmp_path)
     assert answer.returncode == 1
     assert "unsupported_type" in answer.stderr
+
+
+def test_one_image_is_decoded_under_the_limits_of_a_worker(tmp_path: Path) -> None:
+    """400 MB of colours by its header, and nothing behind it."""
+    large = struct.pack(">IIBBBBB", 10_000, 9_999, 8, 2, 0, 0, 0)
+    chunks = [(b"IHDR", large), (b"IDAT", zlib.compress(bytes(99))), (b"IEND", b"")]
+    (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*one) for one in chunks))
+    for setting, code in ((("CXR_DECODE_BYTES", 1 << 28), "decode_memory"), (("CXR_MAX_PIXELS", 99), "too_large")):
+        answer = cxr("classify", tmp_path / "bomb.png", home=tmp_path / "home", **{setting[0]: str(setting[1])})
+        assert (answer.returncode, code in answer.stderr) == (Exit.PROBLEM, True), answer.stderr
 
 
 @pytest.mark.sqlite

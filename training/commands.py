@@ -1,10 +1,13 @@
 """The commands on models and images that need no server: train, evaluate, classify."""
 
+import hashlib
 import math
+import tempfile
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.progress import MofNCompleteColumn, TextColumn
@@ -19,6 +22,9 @@ from training import shipped
 from training.index import DataUnusable
 from worker import device
 from worker.decision import Decision
+
+if TYPE_CHECKING:
+    from worker.decoder import Decoded
 
 _SHARE = click.FloatRange(0, 1, min_open=True)
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -137,13 +143,9 @@ def evaluate(
 @click.pass_obj
 def classify(settings: Settings, image: Path, version: str | None, heatmap: Path | None) -> None:
     """Classify one image by its path, without a server."""
-    from worker import decoder  # noqa: PLC0415 - every command would pay for the decoders
-    from worker.rejection import CODES, NOTES, REASONS, ImageRejected  # noqa: PLC0415
+    from worker.rejection import NOTES, REASONS  # noqa: PLC0415 - every command would pay for it
 
-    try:
-        decoded = decoder.decoded(image.read_bytes())
-    except ImageRejected as rejected:
-        fail(f"{image}: {rejected.code}: {CODES[rejected.code]}", code=rejected.code)
+    decoded = _decoded(settings, image)
     card, weights = _model(settings, version)
     device.quiet()
     with words.status("loading the model"):
@@ -156,7 +158,9 @@ def classify(settings: Settings, image: Path, version: str | None, heatmap: Path
     (prediction,) = assess([decoded], gate, predictor.predict)
     if prediction.raw is not None and not math.isfinite(prediction.raw):
         fail(f"{card.version} gave no number for this image")
-    if heatmap and prediction.probability is not None:
+    if heatmap and prediction.probability is None:
+        words.print(f"{heatmap} is not written: the image is {prediction.label}, and no model looked at it")
+    elif heatmap:
         from worker import heatmap as gradcam  # noqa: PLC0415 - loads TensorFlow
 
         heat = gradcam.heatmap(weights, decoded.grey, preprocessing=card.preprocessing)
@@ -186,6 +190,24 @@ def classify(settings: Settings, image: Path, version: str | None, heatmap: Path
         words.print(NOTICE, style="yellow")
 
     answer(told, show)
+
+
+def _decoded(settings: Settings, image: Path) -> "Decoded":
+    """The radiograph, by a process with the limits of time and memory that a worker's have; or end the command."""
+    from worker.decoders import Decoders, DecodersUnusable  # noqa: PLC0415 - every command would pay for them
+    from worker.rejection import CODES, ImageRejected  # noqa: PLC0415
+
+    with tempfile.TemporaryDirectory() as folder, closing(Decoders.of(settings, 1)) as decoders:
+        with image.open("rb") as file:
+            named = Path(folder) / hashlib.file_digest(file, "sha256").hexdigest()
+        named.symlink_to(image.absolute())
+        try:
+            (found,) = decoders.decode([named])
+        except DecodersUnusable as error:
+            fail(str(error))
+    if isinstance(found, ImageRejected):
+        fail(f"{image}: {found.code}: {CODES[found.code]}", code=found.code)
+    return found
 
 
 def _told(card: Card) -> str:
