@@ -8,7 +8,7 @@ import click
 import home
 from api.connection import connected, plain_data
 from cxr_client import Monitoring, Rate
-from db import promotions, registry
+from db import registry, verdicts
 from settings import Settings
 from terminal import NOTICE, answer, answers, json_option, plain, table, words
 
@@ -35,8 +35,8 @@ def _of_home(settings: Settings) -> list[dict[str, Any]]:
     with home.database(settings).read() as session:
         aliases = registry.aliases(session)
         found = registry.cards(session)
-        verdicts = {card.version: promotions.verdict(session, card.version) for card in found}
-        passed = {version: verdict.passed for version, verdict in verdicts.items() if verdict}
+        newest = {card.version: verdicts.newest(session, card.version) for card in found}
+        passed = {version: verdict.passed for version, verdict in newest.items() if verdict}
     return [
         {
             **vars(card),

@@ -14,11 +14,12 @@ from api.access import needs, of_the_installation
 from api.problems import Problem
 from api.texts import Text
 from api.wiring import parts, who
-from db import operating_points, promotions, registry, shadows
+from db import operating_points, promotions, registry, shadows, verdicts
 from db.keys import Scope
-from db.promotions import Promotion, PromotionState, Verdict
+from db.promotions import Promotion, PromotionState
 from db.shadows import ShadowReport
 from db.tables import Label, Model
+from db.verdicts import Verdict
 
 blueprint = APIBlueprint("models", __name__, url_prefix="/v1/models", tag="Models")
 
@@ -93,7 +94,7 @@ class ModelAnswer(BaseModel):
     @classmethod
     def of(cls, session: Session, model: Model, aliases: dict[str, list[str]]) -> "ModelAnswer":
         own = {name: getattr(model, name) for name in cls.model_fields if hasattr(model, name)}
-        verdict = promotions.verdict(session, model.version)
+        verdict = verdicts.newest(session, model.version)
         return cls(
             **own,
             aliases=aliases.get(model.version, []),
@@ -213,7 +214,10 @@ def promote(version: str, approval: Approval) -> AskedAnswer:
 @of_the_installation
 @blueprint.input(Approval, arg_name="approval")
 @blueprint.output(PromotionAnswer)
-@blueprint.doc(summary="Make the one champion again that this champion replaced, at once", responses=[404, 409])
+@blueprint.doc(
+    summary="Make the one champion again that this champion replaced, at once, or withdraw this one's promotion",
+    responses=[404, 409],
+)
 def rollback(version: str, approval: Approval) -> PromotionAnswer:
     with refusing(), parts().system.write() as session:
         registry.find(session, version)

@@ -39,7 +39,9 @@ def promote(settings: Settings, /, version: str, who: str | None, reason: str) -
         words_ = f"{version} did not become champion, {settled.previous} stays: {settled.problem}"
         fail(words_, code="promotion_refused")
     if settled.state == "pending":
-        words.print(f"no worker has tried {version} in {_WAIT_SECONDS} s; it becomes champion when one has")
+        words.print(
+            f"no worker has tried {version} in {_WAIT_SECONDS} s; it becomes champion when one has; `cxr rollback` withdraws it"
+        )
         answer(plain_data(settled), lambda: None)
         sys.exit(Exit.PROBLEM)
     settled = settled.model_copy(update={"points_left": asked.points_left})
@@ -53,11 +55,16 @@ def promote(settings: Settings, /, version: str, who: str | None, reason: str) -
 @json_option
 @click.pass_obj
 def rollback(settings: Settings, /, who: str | None, reason: str) -> None:
-    """Make the version champion again that the present one replaced, at once."""
+    """Make the version champion again that the present one replaced, at once; or withdraw a promotion that still waits."""
     with connected(settings) as client:
-        champion = next(model.version for model in client.models.all().data if "champion" in model.aliases)
-        done = client.models.roll_back(champion, who=who or getpass.getuser(), reason=reason)
-    answer(plain_data(done), lambda: answers.print(f"{done.version} is the champion again"))
+        known = client.models.all()
+        last = known.promotion
+        champion = next(model.version for model in known.data if "champion" in model.aliases)
+        back_from = last.version if last and last.state == "pending" else champion
+        done = client.models.roll_back(back_from, who=who or getpass.getuser(), reason=reason)
+    withdrawn = f"{done.version} does not become champion, {done.previous} stays"
+    said = f"{done.version} is the champion again" if done.rollback else withdrawn
+    answer(plain_data(done), lambda: answers.print(said))
 
 
 @click.command()

@@ -8,7 +8,7 @@ from typing import Final
 from sqlalchemy import and_, case, distinct, func, select
 from sqlalchemy.orm import Session
 
-from db import drift, labels, promotions
+from db import drift, labels, verdicts
 from db.clock import now
 from db.labels import GroundTruth, Truth
 from db.tables import Batch, Label, Result
@@ -94,7 +94,7 @@ def _performance(site: str, counts: dict[tuple[str, str], int]) -> Performance:
 
 def drifts(session: Session, version: str) -> list[Drift]:
     """Return the drift of scores and inputs over the last week; nothing where the version was never judged."""
-    verdict = promotions.verdict(session, version)
+    verdict = verdicts.newest(session, version)
     if verdict is None:
         return []
     actual = drift.inputs(session, version) | {"score": _scores(session, version)}

@@ -1,35 +1,16 @@
-"""Who becomes champion: the gate's verdicts on candidates, and who asked for a promotion or a rollback, and why."""
+"""Who becomes champion: who asked for a promotion or a rollback, and why."""
 
-import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import JSON, Boolean, CheckConstraint, ForeignKey, Index, Text, select, text, update
+from sqlalchemy import Boolean, CheckConstraint, ForeignKey, Index, Text, select, text, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from db import audit, clock, registry
+from db import audit, clock, registry, verdicts
 from db.clock import Moment, now
 from db.tables import Identity, Table
-
-
-class Verdict(Table):
-    """What training's code found of a version against the champion of that day, on the frozen fold of that day."""
-
-    __tablename__ = "verdicts"
-    id: Mapped[int] = mapped_column(Identity, primary_key=True)
-    version: Mapped[str] = mapped_column(ForeignKey("models.version"))
-    champion: Mapped[str] = mapped_column(ForeignKey("models.version"))
-    fold_fingerprint: Mapped[str] = mapped_column(Text)
-    passed: Mapped[bool] = mapped_column(Boolean)
-    findings: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
-    golden: Mapped[list[float]] = mapped_column(JSON)
-    reference: Mapped[dict[str, Any]] = mapped_column(JSON)
-    actor: Mapped[str] = mapped_column(Text)
-    created_at: Mapped[datetime] = mapped_column(Moment)
-    __table_args__ = (Index("ix_verdicts_version", "version"),)
+from db.verdicts import Verdict
 
 
 class PromotionState(StrEnum):
@@ -67,17 +48,6 @@ class Promotion(Table):
     )
 
 
-@dataclass(frozen=True)
-class Finding:
-    """What one rule of the gate measured, and what it asks for."""
-
-    rule: str
-    passed: bool
-    measured: float | None
-    bound: float | None
-    words: str
-
-
 class NotJudged(Exception):
     """There is no verdict on this version against this champion on this data; the message says what to do."""
 
@@ -106,58 +76,6 @@ class NothingToRollBack(Exception):
     """The version is not the champion, or no other was before it."""
 
 
-def record(
-    session: Session,
-    version: str,
-    findings: Sequence[Finding],
-    *,
-    fold_fingerprint: str,
-    golden: Sequence[float],
-    reference: dict[str, Any],
-    actor: str,
-) -> Verdict:
-    """Keep the gate's findings on `version` against the present champion."""
-    audit.hold(session)
-    verdict = Verdict(
-        version=version,
-        champion=registry.champion(session).version,
-        fold_fingerprint=fold_fingerprint,
-        passed=all(finding.passed for finding in findings),
-        findings=[asdict(_finite(finding)) for finding in findings],
-        golden=list(golden) if all(map(math.isfinite, golden)) else [],
-        reference=reference,
-        actor=actor,
-        created_at=clock.read(session),
-    )
-    session.add(verdict)
-    session.flush()
-    failed = [finding.rule for finding in findings if not finding.passed]
-    detail = {"champion": verdict.champion, "fold": fold_fingerprint, "passed": verdict.passed, "failed": failed}
-    audit.append(session, actor, [audit.Entry("model.judged", version, None, detail)])
-    return verdict
-
-
-def _finite(finding: Finding) -> Finding:
-    """JSON knows no NaN."""
-    defined = finding.measured is not None and math.isfinite(finding.measured)
-    return finding if defined else replace(finding, measured=None)
-
-
-def verdict(session: Session, version: str) -> Verdict | None:
-    """The newest verdict on the version, whatever champion it was against."""
-    return session.scalar(select(Verdict).where(Verdict.version == version).order_by(Verdict.id.desc()).limit(1))
-
-
-def bounds(session: Session, fold_fingerprint: str) -> dict[str, list[float]]:
-    """For each rule, the bounds of all verdicts on this frozen fold: some follow the champion of their day."""
-    found: dict[str, list[float]] = {}
-    for findings in session.scalars(select(Verdict.findings).where(Verdict.fold_fingerprint == fold_fingerprint)):
-        for finding in findings:
-            if finding["bound"] is not None:
-                found.setdefault(finding["rule"], []).append(finding["bound"])
-    return found
-
-
 def ask(session: Session, version: str, *, who: str, reason: str, actor: str) -> Promotion:
     """Let the version become champion once a worker has tried it.
 
@@ -178,7 +96,7 @@ def ask(session: Session, version: str, *, who: str, reason: str, actor: str) ->
 
 
 def _check_verdict(session: Session, version: str, champion: str) -> None:
-    found = verdict(session, version)
+    found = verdicts.newest(session, version)
     newest = session.scalar(select(Verdict.fold_fingerprint).order_by(Verdict.id.desc()).limit(1))
     how = f"run `cxr judge {version} --data DATA` first"
     if found is None:
@@ -226,8 +144,17 @@ def settle(session: Session, promotion_id: int, *, problem: str | None, worker: 
 
 
 def roll_back(session: Session, version: str, *, who: str, reason: str, actor: str) -> Promotion:
-    """Make the one champion again that `version` replaced, at once. Raises NothingToRollBack."""
+    """Make the one champion again that `version` replaced, at once; a promotion that waits for a worker is withdrawn.
+
+    Of the version that waits, that is all. Raises NothingToRollBack.
+    """
     audit.hold(session)
+    waiting = pending(session)
+    if waiting:
+        settle(session, waiting.id, problem=f"withdrawn by {who}: {reason}", worker=actor)
+        session.refresh(waiting)
+        if waiting.version == version:
+            return waiting
     if registry.champion(session).version != version:
         raise NothingToRollBack(f"{version} is not the champion")
     replaced = session.scalar(

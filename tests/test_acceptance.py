@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from db.promotions import Finding
+from db.verdicts import Finding
 from training import acceptance, figures, floors, stability
 from training.acceptance import Score
 from training.bounds import Bounds

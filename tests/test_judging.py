@@ -13,6 +13,7 @@ import up
 from db import promotions, registry
 from db.blobs import Blobs
 from db.database import Database
+from db.verdicts import newest
 from settings import Settings
 from tests import teaching
 from training import shipped, verdicts
@@ -49,7 +50,7 @@ def test_a_network_that_learned_nothing_is_refused_by_rule_and_number(tmp_path: 
     assert failed["within_source_auroc"]["measured"] < failed["within_source_auroc"]["bound"]
     assert {"golden", "probe_border_only", "stable_jpeg_75"} <= {finding["rule"] for finding in said["findings"]}
     with database.read() as session:
-        kept = promotions.verdict(session, "untrained")
+        kept = newest(session, "untrained")
         assert kept
         assert kept.champion == registry.champion(session).version
         assert kept.findings == said["findings"]

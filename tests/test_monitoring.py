@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sqlalchemy import null, update
 
-from db import batches, drift, monitoring, promotions, queue, registry, shadows, tenancy, tenants
+from db import batches, drift, monitoring, queue, registry, shadows, tenancy, tenants, verdicts
 from db.batches import Item
 from db.database import Database
 from db.labels import Given, Source, Truth, give
@@ -67,7 +67,7 @@ def told(database: Database, sha256s: Sequence[str], truths: Sequence[Truth]) ->
 
 def judged(database: Database) -> None:
     with database.write() as session:
-        promotions.record(session, CARD.version, [], fold_fingerprint="fold", golden=[], reference=FLAT, actor="test")
+        verdicts.record(session, CARD.version, [], fold_fingerprint="fold", golden=[], reference=FLAT, actor="test")
 
 
 def test_the_interval_is_wilsons() -> None:

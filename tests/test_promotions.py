@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from db import batches, operating_points, promotions, proof, registry, tenancy, tenants
+from db import batches, operating_points, promotions, proof, registry, tenancy, tenants, verdicts
 from db.batches import Item
 from db.blobs import Blobs
 from db.chains import AuditRow
 from db.database import Database
-from db.promotions import Finding, Promotion
+from db.promotions import Promotion
 from db.tables import Lane
+from db.verdicts import Finding
 from tests.service import CARD
 from tests.uploading import Api
 
@@ -32,7 +33,7 @@ def registered(database: Database, blobs: Blobs, *versions: str) -> None:
 
 def judged(database: Database, version: str, *findings: Finding, fold: str = "fold") -> None:
     with database.write() as session:
-        promotions.record(
+        verdicts.record(
             session, version, findings or (GOOD,), fold_fingerprint=fold, golden=[0.5], reference={}, actor="test"
         )
 
@@ -78,6 +79,16 @@ def test_a_version_that_no_worker_can_use_leaves_the_old_champion(database: Data
 
 
 @pytest.mark.usefixtures("champion")
+def test_the_golden_pictures_are_those_of_the_last_verdict_that_passed(database: Database, blobs: Blobs) -> None:
+    registered(database, blobs, "b", "c")
+    judged(database, "b")
+    for version in ("b", "c"):
+        judged(database, version, BAD)
+    with database.read() as session:
+        assert (verdicts.golden(session, "b"), verdicts.golden(session, "c")) == ([0.5], [])
+
+
+@pytest.mark.usefixtures("champion")
 def test_only_a_verdict_on_this_champion_and_this_data_counts(database: Database, blobs: Blobs) -> None:
     registered(database, blobs, "b", "c")
 
@@ -105,7 +116,7 @@ def test_the_bounds_of_earlier_verdicts_are_those_on_the_same_frozen_fold(databa
     judged(database, "b", replace(GOOD, bound=0.6))
     judged(database, "b", BAD, fold="other")
     with database.read() as session:
-        assert promotions.bounds(session, "fold") == {GOOD.rule: [0.65, 0.6]}
+        assert verdicts.bounds(session, "fold") == {GOOD.rule: [0.65, 0.6]}
 
 
 @pytest.mark.usefixtures("champion")
@@ -186,6 +197,23 @@ def test_a_promotion_waits_and_only_one_can(api: Api, call: Callable[..., Any]) 
     listed: Any = api.client.get("/v1/models").json
     assert listed["promotion"]["version"] == "b"
     assert {model["version"]: model["aliases"] for model in listed["data"]} == {"b": [], CARD.version: ["champion"]}
+
+
+def test_a_promotion_that_no_worker_tries_can_be_withdrawn(api: Api, call: Callable[..., Any]) -> None:
+    registered(api.parts.database, api.parts.blobs, "c")
+    for version in ("b", "c"):
+        judged(api.parts.database, version)
+    assert call("b", "promote").json["state"] == "pending"
+    withdrawn = call("b", "rollback").json
+    assert (withdrawn["version"], withdrawn["state"]) == ("b", "refused")
+    assert withdrawn["problem"] == "withdrawn by Dr B: better within sources"
+    promoted(api.parts.database, "b")
+    judged(api.parts.database, "c")
+    assert call("c", "promote").json["state"] == "pending"
+    assert call("b", "rollback").json["version"] == CARD.version, "and the one that waits is not to overtake it"
+    with api.parts.database.read() as session:
+        assert promotions.pending(session) is None
+    assert champion_of(api.parts.database) == CARD.version
 
 
 @pytest.mark.parametrize("body", [{"who": "Dr B"}, {"who": " ", "reason": "x"}, {**BY, "force": "yes"}])

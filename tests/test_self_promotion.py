@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy.orm import Session
 
-from db import promotions, registry, runs
+from db import promotions, registry, runs, verdicts
 from db.blobs import Blobs
-from db.promotions import Finding, Verdict
 from db.retraining import RetrainingRun
+from db.verdicts import Finding, Verdict
 from tests.service import CARD
 from tests.test_trainer import Bench, Strike, decoders, stolen
 from training import retraining
@@ -27,9 +27,7 @@ def judged(session: Session, blobs: Blobs, version: str, *, passed: bool) -> Ver
     """A candidate that the gate judged so, whose weights nobody can load."""
     registry.register(session, blobs, registry.Card(**vars(CARD) | {"version": version}), b"weights", actor="test")
     found = Finding("golden", passed=passed, measured=0.0, bound=0.01, words="golden 0")
-    return promotions.record(
-        session, version, [found], fold_fingerprint="fold", golden=[0.5], reference={}, actor="test"
-    )
+    return verdicts.record(session, version, [found], fold_fingerprint="fold", golden=[0.5], reference={}, actor="test")
 
 
 @pytest.fixture

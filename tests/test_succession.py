@@ -12,11 +12,11 @@ import pytest
 from sqlalchemy import select
 
 import up
-from db import drift, promotions, registry
+from db import drift, operating_points, registry, tenancy, verdicts
 from db.blobs import Blobs
-from db.promotions import Finding
 from db.registry import Card
 from db.tables import Result
+from db.verdicts import Finding
 from settings import Settings
 from terminal import Exit
 from tests.service import Service, free_port, until
@@ -24,8 +24,9 @@ from tests.test_cli import cxr as command
 from training import phantoms, shipped
 from worker import cnn, decoder, golden
 from worker.assessment import assess
-from worker.decision import Decision
+from worker.decision import Decision, ModelUnusable
 from worker.gate import Gate
+from worker.models import Models
 from worker.predictor import Predictor
 
 PASSED = Finding("probe_border_only", passed=True, measured=0.5, bound=0.65, words="border only 0.5")
@@ -58,7 +59,7 @@ def candidate(service: Service, seed: int, *, off: float = 0.0) -> str:
     outputs = [output + off for output in golden.outputs(predictor)]
     with service.database.write() as session:
         registry.register(session, Blobs(service.settings.blobs), card, weights, actor="test")
-        promotions.record(
+        verdicts.record(
             session, card.version, [PASSED], fold_fingerprint="fold", golden=outputs, reference={}, actor="test"
         )
     return card.version
@@ -150,6 +151,10 @@ def test_a_version_that_fails_in_the_worker_leaves_the_old_champion_and_an_alarm
     promotion = settled(running)
     assert (promotion["state"], champion(running)) == ("refused", before)
     assert ("damaged" if what == "weights" else "golden pictures") in promotion["problem"]
+    with pytest.raises(
+        ModelUnusable, match=promotion["problem"]
+    ):  # nor would it be used by a worker that did not try it
+        Models(running.database, Blobs(running.settings.blobs), batch_size=8).get(version)
     assert version in running.http.get("/").text
     logs = [path.read_text() for path in (running.settings.home / "logs").glob("worker-*.log")]
     assert any(f"CRITICAL worker.succession: {version} does not become champion" in log for log in logs)
@@ -185,8 +190,11 @@ def test_the_commands_shadow_promote_and_go_back(running: Service, files: dict[s
     assert report["images"] == last
     assert sum(flip["images"] for flip in report["flips"]) == would_change(running, version, last)
     assert until(lambda: counted(running, before), "what came in is counted")
+    with running.database.write() as session:
+        operating_points.put(session, before, tenancy.DEFAULT, (0.3, (0.2, 0.4)), on={}, actor="test")
     promoted = command("promote", version, "--reason", "test", "--who", "Dr B", home=home)
     assert (promoted.returncode, champion(running)) == (0, version), promoted.stderr
+    assert f"default has an operating point of its own with {before}" in promoted.stderr
     assert version in command("models", home=home).stdout
     seen = command("shadow", "--model", before, "--last", str(last), "--json", home=home)
     assert seen.returncode == 0, seen.stderr

@@ -16,9 +16,9 @@ from db import registry, runs
 from db.blobs import Blobs
 from db.database import Database
 from db.labels import Truth
-from db.promotions import Verdict
 from db.retraining import RetrainingRun
 from db.runs import RunState
+from db.verdicts import Verdict
 from settings import Settings
 from tests.labelled import classified, label, picture
 from tests.service import until

@@ -7,7 +7,7 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from db.promotions import Finding
+from db.verdicts import Finding
 from training import figures, floors, pairing, probes, stability
 from training.bounds import Bounds
 from training.data import Radiographs

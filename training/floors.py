@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from db.promotions import Finding
 from db.tables import Label
+from db.verdicts import Finding
 from training import figures
 from training.bounds import Bounds
 from training.data import Radiographs

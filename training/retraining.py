@@ -11,9 +11,9 @@ from sqlalchemy.orm import Session
 from db import promotions, registry
 from db.blobs import Blobs
 from db.database import Database
-from db.promotions import Verdict
 from db.retraining import RetrainingRun
 from db.tables import Model
+from db.verdicts import Verdict
 from settings import Settings
 from training import data, harvest, runs, verdicts
 from training.checkpoint import Checkpoint
@@ -29,8 +29,6 @@ log = logging.getLogger(__name__)
 ACTOR: Final = "trainer"
 _SHADOWED_IMAGES: Final = 1000
 _LABELS, _CHECKPOINT = "labels.json", "checkpoint.npz"
-_CONFIG: Final = "labels"
-"""Under which the card's config says what a candidate was trained on beside the base data."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +65,8 @@ def carry_out(parts: Parts, run: RetrainingRun, held: Lease) -> Verdict:
         checkpoint=checkpoint,
         logs=parts.settings.home / "runs" / "tensorboard" / run.id,
     )
-    told = {_CONFIG: {"run": run.id, **labelled}}
-    card = verdicts.with_golden(replace(made.card, config=made.card.config | told), made.weights)
+    config_told = made.card.config | {"labels": {"run": run.id, **labelled}}
+    card = verdicts.with_golden(replace(made.card, config=config_told), made.weights)
     runs.save(directory, replace(made, card=card))
     with held.writing() as session:
         held.check()

@@ -7,11 +7,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from db import promotions, registry
+from db import registry, verdicts
 from db.blobs import Blobs
 from db.database import Database
-from db.promotions import Verdict
 from db.registry import Card
+from db.verdicts import Verdict
 from training import acceptance, data
 from training.data import Radiographs
 from training.index import FOLDS, DataUnusable, index
@@ -44,7 +44,7 @@ def judge(
     scorer = scorer_of(card, weights)
     outputs = golden.outputs(_predictor(card, weights))
     with database.read() as session:
-        before = promotions.bounds(session, fold.fingerprint)
+        before = verdicts.bounds(session, fold.fingerprint)
     findings = acceptance.judge(
         fold,
         scorer,
@@ -54,7 +54,7 @@ def judge(
         golden_difference=float(np.abs(np.subtract(outputs, card.config.get(_GOLDEN, float("nan")))).max()),
     )
     with database.write() as session:
-        return promotions.record(
+        return verdicts.record(
             session,
             version,
             findings,

@@ -6,6 +6,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from worker.decision import ModelUnusable
 from worker.predictor import Predictor
 from worker.radiograph import SIZE
 
@@ -31,9 +32,12 @@ def outputs(predictor: Predictor) -> list[float]:
     return [float("nan") if raw is None else raw for raw in found]
 
 
-def difference(predictor: Predictor, recorded: Sequence[float]) -> float:
-    """Return how far the model is at most from what was recorded of it; NaN where it gives no number."""
-    return float(np.abs(np.subtract(outputs(predictor), recorded)).max())
+def check(predictor: Predictor, version: str, recorded: Sequence[float]) -> None:
+    """Raise ModelUnusable where the model no longer says what was recorded of it."""
+    far = float(np.abs(np.subtract(outputs(predictor), recorded)).max())
+    if not far <= TOLERANCE:  # NaN, where it gives no number
+        words = f"on the golden pictures {version} differs by {far:.3f} from what was recorded, {TOLERANCE} is allowed"
+        raise ModelUnusable(words)
 
 
 def _lung(x: NDArray[np.float64], y: NDArray[np.float64], *, centre: float) -> NDArray[np.float64]:

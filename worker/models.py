@@ -6,10 +6,11 @@ from collections import OrderedDict
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from db import operating_points
+from db import operating_points, verdicts
 from db.blobs import BlobDamaged, Blobs
 from db.database import Database
 from db.tables import Model
+from worker import golden
 from worker.decision import Decision, ModelUnusable
 from worker.predictor import Predictor
 
@@ -93,10 +94,13 @@ class Models:
     def _load(self, version: str) -> Loaded:
         with self._database.read() as session:
             model = session.get_one(Model, version)
+            recorded = verdicts.golden(session, version)
         try:
             weights = self._blobs.read(model.weights_sha256)
         except (OSError, BlobDamaged) as error:
             raise ModelUnusable(f"the weights of {version} are missing or damaged") from error
         decision = Decision.of(model)
         predictor = Predictor(weights, decision, preprocessing=model.preprocessing, batch_size=self._batch_size)
+        if recorded:  # this worker may have another processor or library than the one that settled the promotion
+            golden.check(predictor, version, recorded)
         return Loaded(predictor, model.weights_sha256, model.preprocessing, decision)

@@ -4,7 +4,7 @@ import logging
 
 from sqlalchemy.exc import DBAPIError
 
-from db import promotions
+from db import promotions, verdicts
 from db.database import Database
 from worker import golden
 from worker.decision import ModelUnusable
@@ -25,10 +25,10 @@ class Succession:
         """Try the version that waits, if one does, and settle its promotion."""
         with self._database.read() as session:
             waiting = promotions.pending(session)
-            verdict = promotions.verdict(session, waiting.version) if waiting else None
+            recorded = verdicts.golden(session, waiting.version) if waiting else []
         if waiting is None:
             return
-        problem = self._problem(waiting.version, verdict.golden if verdict else [])
+        problem = self._problem(waiting.version, recorded)
         with self._database.write() as session:
             first = promotions.settle(session, waiting.id, problem=problem, worker=self._worker)
         if first and problem:
@@ -46,13 +46,10 @@ class Succession:
     def _problem(self, version: str, recorded: list[float]) -> str | None:
         """Why it cannot be champion here, or None: its SHA-256 holds, it loads, and the golden pictures come out."""
         try:
-            loaded = self._models.get(version)
-            far = golden.difference(loaded.predictor, recorded)
+            golden.check(self._models.get(version).predictor, version, recorded)  # it may have been loaded before
         except ModelUnusable as error:
             return str(error)
         except Exception as error:
             log.exception("the self-test of %s failed", version)
             return f"its self-test failed: {type(error).__name__}"
-        if far <= golden.TOLERANCE:
-            return None
-        return f"on the golden pictures it differs by {far:.3f} from what was recorded, {golden.TOLERANCE} is allowed"
+        return None
