@@ -7,6 +7,7 @@ from itertools import pairwise
 
 from api import jpegs
 from api.pieces import Piece, Pieces
+from worker.frames import BOX, CODESTREAM_BOX, JP2
 from worker.rejection import ImageRejected
 
 _JPEG_2000 = {b"1.2.840.10008.1.2.4." + number for number in (b"90", b"91", b"201", b"202", b"203")}
@@ -17,6 +18,7 @@ _TILE_PART, _TILE_DATA, _ENDS = b"\xff\x90", b"\xff\x93", b"\xff\xd9"
 _NEEDED = {*range(0xFF50, 0xFF62), 0xFF63, *range(0xFF70, 0xFF79)}
 _TILE_PART_BYTES = 12  # the segment that begins a tile-part, with its marker
 _END = re.compile(re.escape(_ENDS))  # compressed data never holds it (T.800, B.10.1 and C.2.1)
+_MOST_WRAPPING = 1 << 20
 _RLE_HEADER = struct.Struct("<16I")  # PS3.5, annex G.5
 
 
@@ -24,9 +26,27 @@ def cleaned(data: Pieces, syntax: bytes, *, pixels: int) -> Iterator[Piece]:
     """Yield as many bytes as come in; `pixels` is how many the frame has. Raises ImageRejected."""
     if syntax == _RLE:
         return _rle(data, pixels)
+    if syntax in _JPEG_2000 and data.peek(len(JP2)) == JP2:
+        return _unwrapped(data)
     if data.peek(2) != (_JPEG_2000_BEGINS if syntax in _JPEG_2000 else _JPEG_BEGINS):
         raise ImageRejected("truncated", "the compressed frame does not begin like one")
     return _jpeg_2000(data) if syntax in _JPEG_2000 else jpegs.cleaned(data, same_length=True)
+
+
+def _unwrapped(data: Pieces) -> Iterator[Piece]:
+    """The codestream without the boxes of a JPEG 2000 file, which may hold any text, and as many zeros behind it."""
+    dropped, name = 0, b""
+    while name != CODESTREAM_BOX:
+        length, name = BOX.unpack(data.read(BOX.size))
+        size = BOX.size if name == CODESTREAM_BOX else length
+        if size < BOX.size or dropped + size > _MOST_WRAPPING:
+            raise ImageRejected("truncated", "no codestream where one should begin")
+        data.skip(size - BOX.size)
+        dropped += size
+    if data.peek(2) != _JPEG_2000_BEGINS:
+        raise ImageRejected("truncated", "a box without the codestream that it names")
+    yield from _jpeg_2000(data)
+    yield bytes(dropped)
 
 
 def _jpeg_2000(data: Pieces) -> Iterator[Piece]:

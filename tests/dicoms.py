@@ -14,13 +14,23 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
 from pydicom.uid import (
+    HTJ2K,
+    JPEG2000,
     UID,
+    ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
     JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGLossless,
     JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
     RLELossless,
 )
 
+from tests import coded
 from worker.radiograph import Grey
 
 NAME = "Doe^Jane"
@@ -56,8 +66,8 @@ def written(dataset: Dataset) -> bytes:
     return buffer.getvalue()
 
 
-def compressed(syntax: str, dataset: Dataset) -> Dataset:
-    dataset.compress(syntax, generate_instance_uid=False)
+def compressed(syntax: str, dataset: Dataset, **options: Any) -> Dataset:
+    dataset.compress(syntax, generate_instance_uid=False, **options)
     return dataset
 
 
@@ -69,10 +79,25 @@ def encapsulated(syntax: str, frame: bytes, **tags: Any) -> Dataset:
     return dataset
 
 
-def lossless_jpeg(pixels: Grey) -> bytes:
-    """JPEG lossless, first-order prediction, for which no encoder is at hand (ITU-T T.81, annex H)."""
+def big_endian(dataset: Dataset) -> Dataset:
+    """In words of two bytes, pixels of 8 bits too."""
+    dataset.PixelData = np.frombuffer(dataset.PixelData, "u2").byteswap().tobytes()
+    dataset["PixelData"].VR, dataset.file_meta.TransferSyntaxUID = "OW", ExplicitVRBigEndian
+    return dataset
+
+
+def small(syntax: str, frame: bytes) -> Dataset:
+    """What `coded` has of the radiograph."""
+    rows, columns = CHEST[:: coded.STEP, :: coded.STEP].shape
+    return encapsulated(syntax, frame, Rows=rows, Columns=columns)
+
+
+def lossless_jpeg(pixels: Grey, *, from_above: bool = False) -> bytes:
+    """JPEG lossless, predicted from the left or from above, for which no encoder is at hand (ITU-T T.81, annex H)."""
     levels = pixels.astype(int)
     before = np.hstack([np.vstack([[[128]], levels[:-1, :1]]), levels[:, :-1]])
+    if from_above:
+        before[1:, 1:] = levels[:-1, 1:]
     bits = []
     for difference in (levels - before).ravel().tolist():
         size = abs(difference).bit_length()
@@ -84,7 +109,7 @@ def lossless_jpeg(pixels: Grey) -> bytes:
     scan = int(packed, 2).to_bytes(len(packed) // 8, "big").replace(b"\xff", b"\xff\0")
     frame = struct.pack(">BHHBBBB", 8, *pixels.shape, 1, 1, 0x11, 0)
     table = bytes([0, 0, 0, 0, 9, *[0] * 12, *range(9)])  # nine categories of four bits
-    marked = [(b"\xff\xc3", frame), (b"\xff\xc4", table), (b"\xff\xda", bytes([1, 1, 0, 1, 0, 0]))]
+    marked = [(b"\xff\xc3", frame), (b"\xff\xc4", table), (b"\xff\xda", bytes([1, 1, 0, 1 + from_above, 0, 0]))]
     return b"\xff\xd8" + b"".join(m + struct.pack(">H", len(d) + 2) + d for m, d in marked) + scan + b"\xff\xd9"
 
 
@@ -110,6 +135,17 @@ EXACT: dict[str, Callable[[], Dataset]] = {
     "JPEG 2000 lossless": lambda: compressed(JPEG2000Lossless, radiograph()),
     "JPEG 2000 lossless, 12 bits": lambda: compressed(JPEG2000Lossless, radiograph(CHEST_12, bits=12)),
     "JPEG lossless": lambda: encapsulated(JPEGLosslessSV1, lossless_jpeg(CHEST)),
+    "JPEG lossless, predicted from above": lambda: encapsulated(JPEGLossless, lossless_jpeg(CHEST, from_above=True)),
+    "JPEG baseline": lambda: encapsulated(JPEGBaseline8Bit, jpeg(CHEST)),
+    "JPEG 2000 lossy": lambda: compressed(JPEG2000, radiograph(), j2k_cr=[4]),
+    "JPEG-LS lossless": lambda: small(JPEGLSLossless, coded.JPEG_LS),
+    "JPEG-LS near-lossless": lambda: small(JPEGLSNearLossless, coded.JPEG_LS_NEAR),
+    "HTJ2K lossless": lambda: small(HTJ2KLossless, coded.HTJ2K),
+    "HTJ2K lossless, by resolution": lambda: small(HTJ2KLosslessRPCL, coded.HTJ2K),
+    "HTJ2K lossy": lambda: small(HTJ2K, coded.HTJ2K_LOSSY),
+    "big endian": lambda: big_endian(radiograph()),
+    "big endian, 16 bits": lambda: big_endian(radiograph(CHEST.astype(np.uint16) * 257, bits=16)),
+    "12 of 16 bits": lambda: radiograph(CHEST_12, bits=16),
     "a slope alone, which means nothing": lambda: radiograph(RescaleSlope="2"),
     "rescaled": lambda: radiograph(RescaleSlope="2", RescaleIntercept="-1024"),
     "falling slope": lambda: radiograph(255 - CHEST, RescaleSlope="-1", RescaleIntercept="255"),

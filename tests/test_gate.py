@@ -18,14 +18,14 @@ from tests.dicoms import written
 from tests.pictures import saved
 from tests.project import COVID_CXR
 from tests.service import Service
-from tests.test_formats import CALLED, RADIOGRAPHS
+from tests.test_formats import CALLED, FILES, RADIOGRAPHS
 from training import data, index, pictures
 from training.phantoms import phantom
 from training.strangers import KINDS, strangers
 from worker import gate
 from worker.gate import Gate, GateDamaged
 from worker.radiograph import SIZE, Grey, decode
-from worker.rejection import REASONS, UNDECIDED
+from worker.rejection import NOT_FRONTAL, REASONS, UNDECIDED
 
 TEST_FOLD, SEED = 5, 2026  # the gate was fitted on folds 0-3 and seed 11
 NONE_OF_OURS = (ImageState.CLASSIFIED, Label.INCONCLUSIVE, None)
@@ -93,6 +93,11 @@ def test_other_peoples_sections_and_ultrasound_are_stopped(shipped: Gate) -> Non
                 continue
     assert len(greys) > 50
     assert all(shipped.judge(greys))
+
+
+def test_other_peoples_radiographs_of_a_neck_are_stopped_by_what_they_show_too(shipped: Gate) -> None:
+    judged = shipped.judge([decode(FILES[name].read_bytes()) for name in RADIOGRAPHS])
+    assert {reasons[0] for reasons in judged} == {NOT_FRONTAL}
 
 
 @pytest.mark.parametrize("level", [0, 1, 127, 255])

@@ -2,7 +2,6 @@
 
 import io
 import logging
-import struct
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +13,7 @@ from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut, g
 from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000TransferSyntaxes, RLELossless
 
 from db.identifiers import Identifiers
+from worker import frames
 from worker.depths import depth
 from worker.formats import CHEST_PARTS, LATERAL_VIEWS, RADIOGRAPHS
 from worker.rejection import BILEVEL, LATERAL_VIEW, OTHER_BODY_PART, PALETTE, ImageRejected, damage_rejected
@@ -22,10 +22,6 @@ _LONGEST_IDENTIFIER = 64  # of a UID; an accession number has 16 characters
 _FEW_BITS, _MOST_BITS = 8, 16  # so few are all used
 # What the greediest decoder takes for one sample: OpenJPEG's int32, and the result.
 _BYTES_PER_SAMPLE = 8
-
-_JPEG_2000_SIZE = struct.Struct(">8x4I")
-_JPEG_FRAMES = {0xFFC0, 0xFFC1, 0xFFC2, 0xFFC3, 0xFFF7}  # Huffman-coded ones, and that of JPEG-LS
-_FILL = 0xFFFF
 
 Grey = NDArray[np.uint8]
 
@@ -118,31 +114,14 @@ def _pixels(dataset: Dataset) -> NDArray[np.generic]:
 
 
 def _check_codestream(dataset: Dataset) -> None:
-    """A JPEG inside names its own size, and its decoder allocates by that."""
+    """A compressed frame names its own size, and its decoder allocates by that."""
     syntax = dataset.file_meta.TransferSyntaxUID
     if not syntax.is_compressed or syntax == RLELossless:
         return
     frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
-    inside = _size_of_jpeg_2000(frame) if syntax in JPEG2000TransferSyntaxes else _size_of_jpeg(frame)
+    inside = frames.size_of_jpeg_2000(frame) if syntax in JPEG2000TransferSyntaxes else frames.size_of_jpeg(frame)
     if inside != (dataset.Rows, dataset.Columns):
         raise ImageRejected("truncated", "the tags and the compressed image name different sizes")
-
-
-def _size_of_jpeg_2000(frame: bytes) -> tuple[int, int]:
-    """Rows and columns by the SIZ segment, the first one (ITU-T T.800, A.5.1)."""
-    right, bottom, left, top = _JPEG_2000_SIZE.unpack_from(frame)
-    return bottom - top, right - left
-
-
-def _size_of_jpeg(frame: bytes) -> tuple[int, int]:
-    """Rows and columns by the start of frame (ITU-T T.81, B.2.2); libjpeg's own answer decodes the image for it."""
-    at = 2
-    while True:
-        marker, length = struct.unpack_from(">HH", frame, at)
-        if marker in _JPEG_FRAMES:
-            rows, columns = struct.unpack_from(">HH", frame, at + 5)
-            return rows, columns
-        at += 1 if marker == _FILL else 2 + length
 
 
 def _from_colour(dataset: Dataset, stored: NDArray[np.generic]) -> Grey:

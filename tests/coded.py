@@ -1,0 +1,41 @@
+"""One small radiograph in compressions for which no encoder is at hand: made with imagecodecs 2026.3.6 (CharLS, OpenJPH)."""
+
+from base64 import b64decode
+from typing import Final
+
+STEP: Final = 8
+"""Every so many pixels of the large one."""
+
+JPEG_LS: Final = b64decode(
+    """
+/9j/6AAgU1BJRkYAAgAAAQAAACAAAAAoCggGAQAAASwAAAEs/+gACAAAAAH/2P/3AAsIACAAKAEBEQD/2gAIAQEAAAAAilL+l/f/Nttt/3//f/97
+Sv9//3/8hKqqqqqqqqqq/t//f/9/6qqqqqqqq/9/yqqqv/9//r//f/9/6/9//3/+1VVVVVVVVV/+VVVf/3//X/9//3/6qqqqqqqqv/81VV//f/93
+/3//f/9//3//f+qqqqqqqqqr/zVVX/9//3//f/9//3//f/9/1VVVVVVVVVf+1VVX/3//f/9//3/+qqqqqqqqv/81VVX/f/9//3//f/9//3//f/VV
+VVVVVVVV/1qqr/9//3//f/9//3//f/9/6qqqqqqqqqv/NVVV/3//fv/Z
+    """
+)
+JPEG_LS_NEAR: Final = b64decode(
+    """
+/9j/6AAgU1BJRkYAAgAAAQAAACAAAAAoCggGAQAAASwAAAEs/+gACAAAAAH/2P/3AAsIACAAKAEBEQD/2gAIAQEAAQAAnvfvvru7u7u0q33/f/94
+qUUs05z/f/rP3/8f/37/f/9//3//f/9/9f9//3//f/9//3/zbf9//3/n/3//f/z/X/9//3v/Nttttttt/3//f/5//3//f/P/f/9//3//f/9//3//
+f/9//3//f/9//3//f/9//3//f/9//3//f/9//3/222//f/9//3//f/9/n/9//3//f/9//3//f/9//3//f/9//3//f/9//3//f/9/+223/3//f/9/
+wP/Z
+    """
+)
+HTJ2K: Final = b64decode(
+    """
+/0//UQApQAAAAAAoAAAAIAAAAAAAAAAAAAAAKAAAACAAAAAAAAAAAAABBwEB/1AACAACAAAAAv9SAAwAAgABAAUEBEAB/1wAEyBIUFBQUFBQUFBQ
+UFBQSEhI/2QAFwABT3BlbkpQSCBWZXIgMC4yNi4zLv+QAAoAAAAAAMsAAf+TwCZh8wEBdADAEkASgP0ncwC+AAI0AMASQBMA9SJzAJz5CndUAMAV
+EAVYLGPs1+ALdQDfbfsAkZJ7LQzoAMAVkAWwRERERO/gp6enwngAAAAAAABWVfUF7r37r2Xa1rOAA1znOBABwC04Bd8AAAAAAAAA/H+Ap6enp6en
+p0J9AAAAAAAAAAAAAABECCGEEEL4f7AHTp9On06fTp9N0MMMMMMMMOoYYYYYYYYdQAACWWWWWWWWV3nOc5znOB0C/9k=
+    """
+)
+HTJ2K_LOSSY: Final = b64decode(
+    """
+/0//UQApQAAAAAAoAAAAIAAAAAAAAAAAAAAAKAAAACAAAAAAAAAAAAABBwEB/1AACAACAAAAIv9SAAwAAgABAAUEBEAA/1wAIyJ3GHbqdup2vG8A
+bwBu4mdMZ0xnZFADUANQRlfSV9JXYf9kABcAAU9wZW5KUEggVmVyIDAuMjYuMy7/kAAKAAAAAADSAAH/k8ABOI9FXQOBdADAASwAE4CTAQd0ADLL
+/ACCNADAAqIAFYBe7273AIK0AAfwAfgA/gAAA362AMAFqQAWoNYA9mIwZgCbDQbzA3/kOIe0jZkABDj0QR966IP+QAA/AACm7e1qOwDAFswBa4Ck
+FCFgKULAUoSApQjxb0lfyV/JX4Ari3wAAAwHh+EwHIbD8H5CUySnTJKbpjGM7QDAFrwBXCiKoiiKonz/U/aftP2n7T9p+0/YuREBAADw/3o66666
+6666mwD/2Q==
+    """
+)

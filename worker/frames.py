@@ -1,0 +1,45 @@
+"""The size that a compressed frame inside a DICOM file names itself, read without decoding it."""
+
+import struct
+from typing import Final
+
+from worker.rejection import ImageRejected
+
+JP2: Final = b"\0\0\0\x0cjP  \r\n\x87\n"
+"""How a JPEG 2000 file begins that wraps a codestream in boxes; DICOM wants none (PS3.5, A.4.4), and decoders read it."""
+
+BOX: Final = struct.Struct(">I4s")
+"""Length of a box, with these eight bytes, and its name (ITU-T T.800, I.4)."""
+
+CODESTREAM_BOX: Final = b"jp2c"
+
+_SIZE = struct.Struct(">8x4I")
+_FRAMES = {0xFFC0, 0xFFC1, 0xFFC2, 0xFFC3, 0xFFF7}  # Huffman-coded ones, and that of JPEG-LS
+_FILL = 0xFFFF
+
+
+def size_of_jpeg_2000(frame: bytes) -> tuple[int, int]:
+    """Rows and columns by the SIZ segment, the first one (ITU-T T.800, A.5.1)."""
+    right, bottom, left, top = _SIZE.unpack_from(frame, _codestream(frame) if frame.startswith(JP2) else 0)
+    return bottom - top, right - left
+
+
+def _codestream(frame: bytes) -> int:
+    at, name = 0, b""
+    while name != CODESTREAM_BOX:
+        length, name = BOX.unpack_from(frame, at)
+        if length < BOX.size:
+            raise ImageRejected("truncated", "a box shorter than its header")
+        at += BOX.size if name == CODESTREAM_BOX else length
+    return at
+
+
+def size_of_jpeg(frame: bytes) -> tuple[int, int]:
+    """Rows and columns by the start of frame (ITU-T T.81, B.2.2); libjpeg's own answer decodes the image for it."""
+    at = 2
+    while True:
+        marker, length = struct.unpack_from(">HH", frame, at)
+        if marker in _FRAMES:
+            rows, columns = struct.unpack_from(">HH", frame, at + 5)
+            return rows, columns
+        at += 1 if marker == _FILL else 2 + length
