@@ -37,8 +37,8 @@ CODES: Final[dict[str, Code]] = {
         "Send each radiograph as a file of its own.",
     ),
     "wrong_modality": Code(
-        "A DICOM object that is not a radiograph (CR, DX or RG).",
-        "Send only chest X-rays.",
+        "The DICOM tag Modality is not a radiograph's (CR, DX or RG). It alone counts, in a Secondary Capture too.",
+        "Send only chest X-rays; correct the tag where it is wrong.",
     ),
     "unsupported_transfer_syntax": Code(
         "A DICOM compression that this server does not read.",
