@@ -23,6 +23,7 @@ from tests.uploading import Api
 from training import phantoms
 
 if TYPE_CHECKING:
+    from tests.trained import Trained
     from training.data import Radiographs
     from training.runs import Run
 
@@ -187,11 +188,15 @@ def radiographs(folder: Path) -> "Radiographs":
 
 
 @pytest.fixture(scope="session")
-def finished(folder: Path) -> "Run":
-    from tests.test_training import QUICK  # noqa: PLC0415
-    from training import runs  # noqa: PLC0415
+def trained(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> "Trained":
+    from tests import trained  # noqa: PLC0415 - loads TensorFlow
 
-    return runs.run(folder, QUICK)
+    return trained.by_command(folder, tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture(scope="session")
+def finished(trained: "Trained") -> "Run":
+    return trained.run
 
 
 @pytest.fixture
