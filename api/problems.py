@@ -1,13 +1,14 @@
 """Errors as people and programs see them: RFC 9457 problem+json with a stable code."""
 
 import errno
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from apiflask import APIFlask, HTTPError
 from flask import Response, current_app, json, request
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from werkzeug.exceptions import MethodNotAllowed
 
 from db.database import is_full
@@ -96,8 +97,18 @@ def _from_database(error: OperationalError) -> Response:
 
 def _from_bug(error: Exception) -> Response:
     # Not the path: a label stands in it, and may be a name.
-    current_app.logger.error("%s %s failed", request.method, request.url_rule, exc_info=error)
+    current_app.logger.error("%s %s failed\n%s", request.method, request.url_rule, "".join(_way(error)))
     return _response(500, _body(500, "internal_error", "The server failed; the log says why.", retryable=True))
+
+
+def _way(error: BaseException) -> Iterator[str]:
+    """Where it came from, back to its first cause; not its words, which may quote what was sent or is stored."""
+    before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if before is not None:
+        yield from _way(before)
+    said = str(error.orig) if isinstance(error, DBAPIError) else error.strerror if isinstance(error, OSError) else ""
+    yield from ("Traceback (most recent call last):\n", *traceback.format_tb(error.__traceback__))
+    yield f"{type(error).__name__}: {said}\n"
 
 
 def _body(status: int, code: str, detail: str, *, retryable: bool = False, **more: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 
-from db import tenancy
+from db import failures, tenancy
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +82,7 @@ def _postgresql(url: str) -> Engine:
         url, pool_pre_ping=True, pool_size=10, max_overflow=10, hide_parameters=True, connect_args=_KEEPALIVE
     )
     event.listen(engine, "begin", tenancy.announce)
+    event.listen(engine, "handle_error", failures.quieten)
     return engine
 
 

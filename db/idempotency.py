@@ -17,7 +17,10 @@ from db.tenancy import Owned, of_its_batch
 
 
 class IdempotencyKey(Owned, Table):
-    """A sender's name for one request: reserved with what the request did, and answered afterwards. Each hospital has its own."""
+    """A sender's name for one request: reserved with what the request did, and answered afterwards. Each hospital has its own.
+
+    Kept as its SHA-256, since nobody knows what stands in it.
+    """
 
     __tablename__ = "idempotency_keys"
     key: Mapped[str] = mapped_column(Text)
@@ -49,6 +52,10 @@ _FRESH_SECONDS = 120
 _REMEMBERED_SECONDS = 30 * 24 * 3600
 
 
+def _kept(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
 def fingerprint(*said: Any) -> str:
     """SHA-256 over all that a request says."""
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()
@@ -62,26 +69,37 @@ def of_items(items: Sequence[Item]) -> list[tuple[str, str, str | None]]:
 def earlier(session: Session, key: str, request: str) -> Earlier | None:
     """Return what came of the request that this key stands for, or None; raise KeyReused if it was another request."""
     row = session.execute(
-        select(IdempotencyKey, IdempotencyKey.at > now(-_FRESH_SECONDS)).where(IdempotencyKey.key == key)
+        select(IdempotencyKey, IdempotencyKey.at > now(-_FRESH_SECONDS)).where(
+            IdempotencyKey.key.in_((_kept(key), key))  # as it stands where it was kept before it was hashed
+        )
     ).one_or_none()
     if row is None:
         return None
     known, fresh = row
     if known.fingerprint != request:
-        raise KeyReused(key)
+        raise KeyReused
     return Earlier(known.batch_id, known.status, known.location, known.body, bool(fresh))
 
 
 def reserve(session: Session, key: str, request: str, *, tenant: str, batch_id: str | None = None) -> None:
     """Remember the tenant's key in the transaction of what the request does. Raises IntegrityError if another was faster."""
-    row = {"key": key, "fingerprint": request, "tenant": tenant, "batch_id": batch_id, "status": None, "at": now()}
+    row = {
+        "key": _kept(key),
+        "fingerprint": request,
+        "tenant": tenant,
+        "batch_id": batch_id,
+        "status": None,
+        "at": now(),
+    }
     session.execute(insert(IdempotencyKey).values(row))
 
 
 def answer(session: Session, key: str, *, status: int, location: str | None, body: str) -> None:
     """Keep the answer, to be given again."""
     session.execute(
-        update(IdempotencyKey).where(IdempotencyKey.key == key).values(status=status, location=location, body=body)
+        update(IdempotencyKey)
+        .where(IdempotencyKey.key == _kept(key))
+        .values(status=status, location=location, body=body)
     )
 
 
@@ -99,4 +117,4 @@ def forget_answers(session: Session, batch_id: str) -> None:
 
 def release(session: Session, key: str) -> None:
     """Forget a key whose request was refused after all."""
-    session.execute(delete(IdempotencyKey).where(IdempotencyKey.key == key, IdempotencyKey.status.is_(None)))
+    session.execute(delete(IdempotencyKey).where(IdempotencyKey.key == _kept(key), IdempotencyKey.status.is_(None)))

@@ -130,7 +130,8 @@ def radiograph() -> Callable[[int], bytes]:
 def service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """Everything that `cxr up` starts, shared by the tests that only use it."""
     home = tmp_path_factory.mktemp("home")
-    allowed = {"CXR_WEBHOOK_NETWORKS": "127.0.0.0/8"}
+    share = tmp_path_factory.mktemp("share")
+    allowed = {"CXR_WEBHOOK_NETWORKS": "127.0.0.0/8", "CXR_IMPORT_ROOT": str(share)}
     given = Settings.from_environment({"CXR_HOME": str(home), "CXR_PORT": str(free_port())} | allowed)
     with _on_its_database(given, request) as settings:
         up.bring_up_to_date(settings)

@@ -98,9 +98,8 @@ def test_one_image_is_decoded_under_the_limits_of_a_worker(tmp_path: Path) -> No
     large = struct.pack(">IIBBBBB", 10_000, 9_999, 8, 2, 0, 0, 0)
     chunks = [(b"IHDR", large), (b"IDAT", zlib.compress(bytes(99))), (b"IEND", b"")]
     (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*one) for one in chunks))
-    for setting, code in ((("CXR_DECODE_BYTES", 1 << 28), "decode_memory"), (("CXR_MAX_PIXELS", 99), "too_large")):
-        answer = cxr("classify", tmp_path / "bomb.png", home=tmp_path / "home", **{setting[0]: str(setting[1])})
-        assert (answer.returncode, code in answer.stderr) == (Exit.PROBLEM, True), answer.stderr
+    answer = cxr("classify", tmp_path / "bomb.png", home=tmp_path / "home", CXR_DECODE_BYTES=str(1 << 28))
+    assert (answer.returncode, "decode_memory" in answer.stderr) == (Exit.PROBLEM, True), answer.stderr
 
 
 @pytest.mark.sqlite
