@@ -29,8 +29,8 @@ CODES: Final[dict[str, Code]] = {
         "Export the radiograph as one of these.",
     ),
     "too_large": Code(
-        "More than 100 megapixels, or more bytes than the server takes.",
-        "Send one radiograph per file.",
+        "More pixels (over 100 million, unless set otherwise) or more bytes than the server takes.",
+        "Export one radiograph per file, at its own size and compressed; `GET /v1/limits` says how much is taken.",
     ),
     "multi_frame": Code(
         "More than one frame in one file.",
