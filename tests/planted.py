@@ -133,6 +133,11 @@ def _behind_pixels(jpeg: bytes, codestream: bytes, comment: bytes) -> Iterator[t
     trailed = {JPEGBaseline8Bit: jpeg, JPEG2000Lossless: codestream}
     for syntax, frame in trailed.items():
         yield f"DICOM, behind the frame, {syntax.name}", made.written(made.encapsulated(syntax, frame + NAME))
+    box = struct.pack(">I4s", 8 + len(NAME), b"uuid") + NAME
+    file = saved(Image.fromarray(made.CHEST), "JPEG2000")
+    at = file.index(b"jp2c") - 4
+    boxed = made.encapsulated(JPEG2000Lossless, file[:at] + box + file[at:] + box)
+    yield "DICOM, JPEG 2000 in its boxes", made.written(boxed)
     tile = codestream.index(b"\xff\x90")
     (length,) = struct.unpack_from(">I", codestream, tile + 6)
     for told in (length + len(comment), 0):
