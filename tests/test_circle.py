@@ -113,9 +113,13 @@ def test_the_circle_closes(running: Service) -> None:
     shown = running.http.get(f"/v1/models/{candidate}").json()
     assert shown["verdict"]["champion"] == before
     assert "challenger" in shown["aliases"]
+    told = shown["config"]["labels"]
+    assert (told["run"], told["images"], told["hospitals"]) == (run["id"], 6, {"default": 6})
     home = running.settings.home
     assert f"{run['id']} made {candidate}, which passes the gate" in (home / "logs" / "trainer.log").read_text()
     assert versions(running, 9100) == {before}
+    seen = until(lambda: running.http.get(f"/v1/models/{candidate}").json()["shadow"], "the look at real images")
+    assert seen["images"] >= 6
     promoted = command("promote", candidate, "--reason", "the circle", home=home)
     assert (promoted.returncode, champion(running)) == (0, candidate), promoted.stderr
     assert versions(running, 9200) == {candidate}
