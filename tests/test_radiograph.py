@@ -88,7 +88,7 @@ def test_garbage_behind_a_jpeg_does_no_harm() -> None:
     np.testing.assert_array_equal(decode(data + b"\0garbage" * 100), decode(data))
 
 
-def _turned(orientation: int) -> Image.Image:
+def _turned(orientation: int, image: Image.Image) -> Image.Image:
     """The pixels as a camera stores them that says `orientation`."""
     undo: dict[int, Image.Transpose] = {
         2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -99,7 +99,7 @@ def _turned(orientation: int) -> Image.Image:
         7: Image.Transpose.TRANSVERSE,
         8: Image.Transpose.ROTATE_270,
     }
-    return grey_image().transpose(undo[orientation]) if orientation in undo else grey_image()
+    return image.transpose(undo[orientation]) if orientation in undo else image
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
@@ -108,7 +108,7 @@ def test_all_eight_orientations_are_alike(orientation: int, kind: str) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     options = {"quality": 95} if kind == "JPEG" else {}
-    found = decode(saved(_turned(orientation), kind, exif=exif, **options))
+    found = decode(saved(_turned(orientation, grey_image()), kind, exif=exif, **options))
     upright = decode(saved(grey_image(), kind, **options))
     assert np.abs(found.astype(int) - upright).max() <= (1 if kind == "PNG" else 3)
 
@@ -116,14 +116,18 @@ def test_all_eight_orientations_are_alike(orientation: int, kind: str) -> None:
 def test_an_orientation_behind_the_pixels_or_in_a_text_counts() -> None:
     exif = Image.Exif()
     exif[0x0112] = 3
-    plain = saved(_turned(3))
+    plain = saved(_turned(3, grey_image()))
     behind = plain[:-12] + chunk(b"eXIf", exif.tobytes()[6:]) + plain[-12:]
     packet = PngInfo()
     packet.add_itxt("XML:com.adobe.xmp", '<x:xmpmeta tiff:Orientation="3"/>')
     profile = PngInfo()
     raw = exif.tobytes().hex()
     profile.add_text("Raw profile type exif", f"\nexif\n{len(raw) // 2:8}\n{raw}\n", zip=True)
-    for data in (behind, saved(_turned(3), pnginfo=packet), saved(_turned(3), pnginfo=profile)):
+    for data in (
+        behind,
+        saved(_turned(3, grey_image()), pnginfo=packet),
+        saved(_turned(3, grey_image()), pnginfo=profile),
+    ):
         assert np.abs(decode(data).astype(int) - decode(saved(grey_image()))).max() <= 1
 
 
@@ -260,3 +264,17 @@ def _mended(data: bytes) -> bytes:
         mended += chunk(data[at + 4 : at + 8], data[at + 8 : at + 8 + length])
         at += 12 + length
     return mended + data[at:]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_jpeg_that_is_decoded_small_stands_where_its_png_does(orientation: int) -> None:
+    """Of odd size: at a half its last row and column are half padding, at whichever side Exif turns them to."""
+    y, x = np.mgrid[0:615, 0:685]
+    whole = np.uint8(127 + 60 * np.sin(x / 9) * np.cos(y / 7))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = _turned(orientation, Image.fromarray(whole))
+    jpeg = decode(saved(stored, "JPEG", quality=95, exif=exif)).astype(int)
+    difference = np.abs(jpeg - decode(saved(Image.fromarray(whole))))
+    assert difference[2:-2, 2:-2].max() <= 2
+    assert difference.mean() <= 0.6

@@ -114,11 +114,14 @@ def _decode_with_pillow(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[Grey
             if image.format == "JPEG" and data.find(_JPEG_ENDS, data.find(_JPEG_SCAN)) < 0:
                 raise ImageRejected("truncated", "the file ends before its last marker")
             # JPEG can be decoded at a half, a quarter or an eighth, still twice as large as is needed.
+            whole = image.size
             image.draft("L", (2 * SIZE, 2 * SIZE))
+            beyond = _beyond(whole, image.size)
             stored = depths.stored(image)
             orientation = image.getexif().get(_ORIENTATION, 1)  # it may read the pixels to find it
             grey = _to_grey(depths.deepened(image, data, stored))
-            return _shrink(_upright(grey, orientation)), tuple(_notes(image))
+            upright = _upright(grey, orientation)
+            return _shrink(upright, _filled(upright.size, beyond, orientation)), tuple(_notes(image))
     except OSError as error:
         if "out of memory" in str(error):  # Pillow's C code has no other word for it
             raise MemoryError from error
@@ -154,9 +157,26 @@ def _is_deep(image: Image.Image) -> bool:
     return image.mode.startswith("I") or image.mode == "F"
 
 
-def _shrink(image: Image.Image) -> Grey:
+def _beyond(whole: tuple[int, int], small: tuple[int, int]) -> tuple[float, float]:
+    """By what part of a pixel a JPEG that was decoded small reaches beyond the picture, on the right and below.
+
+    685 pixels are 343 at a half: the last of them is half padding, and all would stand a little too far to the left.
+    """
+    part = max(1, round(whole[0] / small[0]))
+    return small[0] - whole[0] / part, small[1] - whole[1] / part
+
+
+def _filled(size: tuple[int, int], beyond: tuple[float, float], orientation: int) -> tuple[float, float, float, float]:
+    """Return left, top, right and bottom of what the picture itself fills, once it stands upright."""
+    across, down = beyond if orientation in {1, 2, 3, 4} else beyond[::-1]
+    left = across if orientation in {2, 3, 6, 7} else 0.0
+    top = down if orientation in {3, 4, 7, 8} else 0.0
+    return left, top, left + size[0] - across, top + size[1] - down
+
+
+def _shrink(image: Image.Image, box: tuple[float, float, float, float] | None = None) -> Grey:
     # reducing_gap=2: first by whole-number boxes to twice the size, then properly.
-    return np.asarray(image.resize((SIZE, SIZE), Image.Resampling.BILINEAR, reducing_gap=2.0))
+    return np.asarray(image.resize((SIZE, SIZE), Image.Resampling.BILINEAR, box=box, reducing_gap=2.0))
 
 
 def _upright(image: Image.Image, orientation: int) -> Image.Image:
