@@ -7,6 +7,7 @@ from typing import Any, Final
 import keras
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from benchmarks import sights
 from benchmarks.sights import Greys, Maps, Sight
@@ -15,9 +16,11 @@ from training.augmentation import Drawn, Strength
 from training.data import Radiographs
 from training.exposures import exposures
 from training.fit import shares
+from training.lessons import HINTS, Machine, lessons
+from training.textures import textures
 from worker import cnn
 
-_BATCH, _RATE, _COPIES = 32, 8e-4, 4
+_BATCH, _RATE = 32, 8e-4
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,14 @@ class Way:
     nudged: bool = False
     averaged: float = 0.0
     """Momentum of the moving average of the weights."""
+    lessons: float = 0.0
+    """Share of a machine on textures in the target; the label has the rest."""
+    hints: float = 0.0
+    """Weight of the textures that are told beside the class."""
+    copies: int = 4
+    """Changed exposures of each radiograph."""
+    machine: bool = False
+    """No CNN: the machine on textures alone."""
 
 
 WAYS: Final = {
@@ -61,6 +72,10 @@ WAYS: Final = {
     "nudged": Way("unfolded, outlines moved", sights.unfolded, nudged=True),
     "averaged": Way("unfolded, weights averaged", sights.unfolded, averaged=0.99),
     "taught": Way("unfolded; three seeds distilled into one", sights.unfolded, taught_by=3),
+    "machine": Way("no CNN: a kernel machine on the textures of the unfolded lungs", sights.unfolded, machine=True),
+    "hints": Way("unfolded; textures told beside the class", sights.unfolded, hints=1.0, epochs=30, copies=8),
+    "lessons": Way("unfolded; taught by the machine", sights.unfolded, lessons=0.7, epochs=30, copies=8),
+    "both": Way("unfolded; taught by the machine, textures told beside the class", sights.unfolded, lessons=0.7, hints=1.0, epochs=30, copies=8),
     "long": Way("unfolded, 40 epochs", sights.unfolded, epochs=40),
     "long-nudged": Way("unfolded, outlines moved, 40 epochs", sights.unfolded, epochs=40, nudged=True),
     "long-taught": Way("unfolded, outlines moved; three seeds distilled, 40 epochs", sights.unfolded, epochs=40, nudged=True, taught_by=3),
@@ -91,7 +106,7 @@ class TellsLungs(keras.layers.Layer):  # type: ignore[misc]
 
 
 def network(way: Way, steps: int) -> tuple[keras.Model, keras.Model]:
-    """Return the given CNN, and what trains it: (n, SIZE, SIZE, channels) to (n, 2), COVID and source."""
+    """Return the given CNN, and what trains it: (n, SIZE, SIZE, channels) to (n, 2 + HINTS), COVID, source, textures."""
     given = cnn.build()
     inputs = keras.Input((*given.input_shape[1:3], 2 if way.auxiliary else 1))
     seen = inputs[..., :1]
@@ -101,22 +116,34 @@ def network(way: Way, steps: int) -> tuple[keras.Model, keras.Model]:
             seen = TellsLungs(way.auxiliary)(seen, inputs[..., 1:])
         if layer.name == "dense_256":
             source = keras.layers.Dense(64, activation="relu")(Reversed()(seen))
+            told = keras.layers.Dense(HINTS)(seen)
     source = keras.layers.Dense(1, activation="sigmoid")(source)
-    trained = keras.Model(inputs, keras.layers.Concatenate()([seen, source]))
+    trained = keras.Model(inputs, keras.layers.Concatenate()([seen, source, told]))
     falling = keras.optimizers.schedules.CosineDecay(_RATE, way.epochs * steps, alpha=0.02)
     optimizer = keras.optimizers.Adam(falling, use_ema=way.averaged > 0, ema_momentum=way.averaged or None)
-    trained.compile(optimizer, loss=_loss(way.adversary))
+    trained.compile(optimizer, loss=_loss(way))
     return given, trained
 
 
-def _loss(adversary: float) -> Callable[[Any, Any], Any]:
+def _loss(way: Way) -> Callable[[Any, Any], Any]:
     def loss(truth: Any, told: Any) -> Any:
-        told = tf.clip_by_value(told, 1e-6, 1 - 1e-6)
-        each = -(truth * tf.math.log(told) + (1 - truth) * tf.math.log(1 - told))
+        classes = tf.clip_by_value(told[:, :2], 1e-6, 1 - 1e-6)
+        each = -(truth[:, :2] * tf.math.log(classes) + (1 - truth[:, :2]) * tf.math.log(1 - classes))
         negative = tf.cast(truth[:, 0] <= 0, tf.float32)
-        return each[:, 0] + adversary * negative * each[:, 1]
+        missed = tf.reduce_mean(tf.square(truth[:, 2:] - told[:, 2:]), axis=1)
+        return each[:, 0] + way.adversary * negative * each[:, 1] + way.hints * missed
 
     return loss
+
+
+class _Alone:
+    """The machine, asked as a network is."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+
+    def predict(self, seen: Greys, **_: Any) -> NDArray[np.float64]:
+        return np.asarray(1 / (1 + np.exp(-self._machine(textures(seen))))[:, np.newaxis])
 
 
 def train(way: Way, part: Radiographs, maps: Callable[[Greys], Maps], seed: int) -> keras.Model:
@@ -124,6 +151,8 @@ def train(way: Way, part: Radiographs, maps: Callable[[Greys], Maps], seed: int)
     teachers = [train(replace(way, taught_by=0), part, maps, 100 * seed + each) for each in range(way.taught_by)]
     keras.utils.set_random_seed(seed)
     pictures, truth, drawn = _shown(way, part, maps, seed)
+    if way.machine:
+        return _Alone(Machine(textures(pictures[:, 0]), part.positive, drawn))
     steps = augmentation.steps(len(part.greys), _BATCH)
     given, trained = network(way, steps)
     batches = augmentation.dataset(Drawn(pictures, truth, drawn), batch_size=_BATCH, seed=seed, strength=Strength())
@@ -138,7 +167,7 @@ def train(way: Way, part: Radiographs, maps: Callable[[Greys], Maps], seed: int)
 def _shown(way: Way, part: Radiographs, maps: Callable[[Greys], Maps], seed: int) -> tuple[Any, Any, Any]:
     random = np.random.default_rng(seed)
     seen: list[Greys] = []
-    for greys in exposures(part.greys, 2 * _COPIES if way.nudged else _COPIES, seed=seed):
+    for greys in exposures(part.greys, 2 * way.copies if way.nudged else way.copies, seed=seed):
         own = maps(greys)
         picture = sights.nudged(greys, own, random) if way.nudged and seen else way.sight(greys, own)
         channels = [picture]
@@ -147,12 +176,14 @@ def _shown(way: Way, part: Radiographs, maps: Callable[[Greys], Maps], seed: int
         seen.append(np.stack(channels, axis=-1))
     pictures = np.stack(seen, axis=1)
     theirs = np.isin(part.sources, part.sources[part.positive])
-    truth = np.stack([part.positive, theirs], axis=1).astype(np.float32)
     drawn = (
         shares(part)
         if way.sources
         else np.where(part.positive, 0.5 / part.positive.sum(), 0.5 / (~part.positive).sum())
     )
+    taught = lessons(pictures[:, 0, ..., :1], part.positive, part.patients, drawn, seed=seed)
+    target = way.lessons * taught.probability + (1 - way.lessons) * part.positive
+    truth = np.column_stack([target, theirs, taught.hints]).astype(np.float32)
     if way.masks_too:
         masks = np.repeat((255 * part.masks[:, None, ..., None]).astype(np.uint8), pictures.shape[1], axis=1)
         return np.concatenate([pictures, masks]), np.concatenate([truth, truth]), np.concatenate([drawn, drawn]) / 2
@@ -161,7 +192,7 @@ def _shown(way: Way, part: Radiographs, maps: Callable[[Greys], Maps], seed: int
 
 def _mixed(seen: Any, told: Any, strength: float) -> tuple[Any, Any]:
     other = tf.random.shuffle(tf.range(tf.shape(seen)[0]))
-    across = tf.cast(told[:, 1:] != tf.gather(told, other)[:, 1:], tf.float32)
+    across = tf.cast(told[:, 1:2] != tf.gather(told, other)[:, 1:2], tf.float32)
     one, two = (
         tf.random.gamma((2, tf.shape(seen)[0], 1), strength)[0],
         tf.random.gamma((tf.shape(seen)[0], 1), strength),

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from training import fit
+from training.lessons import HINTS
 from worker import cnn
 from worker.cnn import PARAMETERS
 from worker.radiograph import SIZE
@@ -39,10 +40,17 @@ def test_convolutions_are_3_by_3_with_relu_and_the_end_is_a_sigmoid() -> None:
     assert model.get_layer("covid").activation is keras.activations.sigmoid
 
 
-def test_it_is_compiled_with_adam_binary_cross_entropy_and_accuracy() -> None:
-    model = fit.compiled(5e-4)
-    assert type(model.optimizer) is keras.optimizers.Adam
-    assert float(model.optimizer.learning_rate.numpy()) == pytest.approx(5e-4)
-    assert model.loss == "binary_crossentropy"
-    model.evaluate(np.zeros((1, SIZE, SIZE, 1), np.uint8), np.zeros((1, 1)), verbose=0)
-    assert set(model.get_metrics_result()) == {"loss", "accuracy"}
+def test_it_is_trained_with_adam_binary_cross_entropy_and_accuracy() -> None:
+    given, learner = fit.compiled(5e-4)
+    assert type(learner.optimizer) is keras.optimizers.Adam
+    assert float(learner.optimizer.learning_rate.numpy()) == pytest.approx(5e-4)
+    assert learner.loss["covid"] == "binary_crossentropy"
+    truth = {"covid": np.full((2, 1), 0.9), "hints": np.zeros((2, HINTS))}
+    told = learner.evaluate(np.zeros((2, SIZE, SIZE, 1), np.uint8), truth, return_dict=True, verbose=0)
+    assert {"loss", "covid_loss", "covid_accuracy"} <= told.keys()
+    assert given.count_params() == PARAMETERS, "what is told beside the class does not stay in the network"
+
+
+def test_a_probability_as_truth_counts_as_the_likelier_class() -> None:
+    told = fit.accuracy(np.array([[0.9], [0.2]]), np.array([[0.7], [0.6]]))
+    assert np.ravel(told).tolist() == [1.0, 0.0]

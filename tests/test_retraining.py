@@ -277,13 +277,13 @@ def test_a_run_that_is_cut_short_goes_on_after_its_last_epoch(radiographs: Radio
 
 def test_what_is_restored_is_what_was_saved_and_damage_counts_as_nothing(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.npz"
-    model = fit.compiled(1e-3)
+    _, model = fit.compiled(1e-3)
     model.optimizer.build(model.trainable_variables)
     for variable in model.optimizer.variables:
         variable.assign(np.full(variable.shape, 3, variable.dtype))
     best = [np.ones(3)]
     Checkpoint(path).save(model, best, {"seed": 1}, {"epoch": 2})
-    other = fit.compiled(1e-3)
+    _, other = fit.compiled(1e-3)
     restored = Checkpoint(path).restore(other, {"seed": 1})
     assert restored
     assert (restored[0][0].tolist(), restored[1]) == ([1.0, 1.0, 1.0], {"epoch": 2})

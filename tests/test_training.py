@@ -18,7 +18,7 @@ from training.index import DataUnusable
 from worker import cnn
 from worker.preparation import preparation
 
-QUICK = Config(epochs=2, batch_size=16, seed=3)
+QUICK = Config(epochs=2, batch_size=16, seed=3, exposures=1)
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(radiographs: data.Radiographs) -> None:
@@ -29,16 +29,16 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(radiograph
 
 
 def test_the_best_weights_are_copied_and_training_stops_when_it_no_longer_gets_better() -> None:
-    model = fit.compiled(5e-4)
+    _, model = fit.compiled(5e-4)
     measured = [3.0, 1.0, 2.0, 1.5]
     left = iter(measured)
-    best = fit._BestEpoch(Config(patience=2), lambda: next(left), None)
+    best = fit._BestEpoch(Config(patience=2), lambda: {fit.MEASURE: next(left)}, None)
     best.set_model(model)
     for epoch in range(len(measured)):
         assert not model.stop_training
         for variable in model.weights:
             variable.assign(np.full(variable.shape, epoch + 1.0))
-        best.on_epoch_end(epoch, {"val_loss": 0.0})
+        best.on_epoch_end(epoch, {"loss": 2.0, "covid_loss": 1.0, "covid_accuracy": 0.5})
     assert model.stop_training
     assert best.epoch == 2
     assert all((weights == 2).all() for weights in best.weights)
@@ -48,7 +48,7 @@ def test_the_weights_that_are_kept_give_the_lowest_loss_once_calibrated(radiogra
     seen: list[tuple[int, int]] = []
     fitted = fit.fit(radiographs, QUICK, lambda epoch, epochs, _: seen.append((epoch, epochs)))
     assert seen == [(1, 2), (2, 2)]
-    model = fit.compiled(QUICK.learning_rate)
+    model = cnn.build()
     cnn.load_weights(model, fitted.weights)
     validation = radiographs.folds(QUICK.validation_fold)
     prepared = preparation(QUICK.preprocessing, batch_size=8)(validation.greys)

@@ -74,10 +74,15 @@ def platt(logits: Numbers, truth: Truth) -> tuple[float, float]:
     return slope, float(weights[1] - slope * centre)
 
 
+def loss(probability: Numbers, truth: Truth) -> float:
+    """Return the cross-entropy, both classes weighing alike."""
+    told = Decision(0.5, 1.0, 0.0).calibrate(probability)  # bounded away from 0 and 1
+    return float(-(np.log(told[truth]).mean() + np.log(1 - told[~truth]).mean()) / 2)
+
+
 def loss_when_calibrated(raw: Numbers, truth: Truth) -> float:
-    """Return the cross-entropy that is left once these outputs are calibrated on themselves, both classes weighing alike."""
-    probability = Decision(0.5, *platt(_logits(raw), truth)).calibrate(raw)
-    return float(-(np.log(probability[truth]).mean() + np.log(1 - probability[~truth]).mean()) / 2)
+    """Return the loss that is left once these outputs are calibrated on themselves."""
+    return loss(Decision(0.5, *platt(_logits(raw), truth)).calibrate(raw), truth)
 
 
 def operating_point(probability: Numbers, truth: Truth, *, sensitivity: float) -> float:

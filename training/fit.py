@@ -7,7 +7,6 @@ from typing import Any, Final
 
 import keras
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
 from training import augmentation, calibration, distribution
@@ -18,6 +17,7 @@ from training.curves import Curves
 from training.data import Radiographs
 from training.exposures import exposures
 from training.index import FOLDS, DataUnusable
+from training.lessons import HINTS, lessons
 from worker import cnn, unfolding
 from worker.decision import Decision
 from worker.preparation import Prepare, preparation
@@ -37,12 +37,16 @@ class Config:
 
     preprocessing: str = unfolding.VERSION
     epochs: int = 40
-    patience: int = 40
+    patience: int = 20
     batch_size: int = 32
     learning_rate: float = 8e-4
     seed: int = 7
-    exposures: int = 4
+    exposures: int = 8
     """Changed copies of each training radiograph, beside the radiograph as it is."""
+    taught: float = 0.7
+    """Share of each target that a machine on textures tells; the label has the rest."""
+    hints: float = 1.0
+    """Weight of the textures that the CNN must tell while it trains, beside the class."""
     validation_fold: int = 4
     test_fold: int = FOLDS - 1
     sensitivity: float = 0.95
@@ -66,11 +70,26 @@ class Fitted:
     best_epoch: int
 
 
-def compiled(learning_rate: Any) -> keras.Model:
-    """Return the given CNN, ready to train: Adam, binary cross-entropy, accuracy; the rate may be a schedule."""
-    model = cnn.build()
-    model.compile(optimizer=keras.optimizers.Adam(learning_rate), loss="binary_crossentropy", metrics=["accuracy"])
-    return model
+def compiled(learning_rate: Any, *, hints: float = Config.hints) -> tuple[keras.Model, keras.Model]:
+    """Return the given CNN, and what trains it: the same with textures to tell beside the class, for the training alone.
+
+    Adam, binary cross-entropy, accuracy; the rate may be a schedule.
+    """
+    given = cnn.build()
+    told = keras.layers.Dense(HINTS, name="hints")(given.get_layer("dense_256").output)
+    learner = keras.Model(given.inputs[0], {"covid": given.outputs[0], "hints": told})
+    learner.compile(
+        optimizer=keras.optimizers.Adam(learning_rate),
+        loss={"covid": "binary_crossentropy", "hints": "mean_squared_error"},
+        loss_weights={"covid": 1.0, "hints": hints},
+        metrics={"covid": [accuracy]},
+    )
+    return given, learner
+
+
+def accuracy(truth: Any, told: Any) -> Any:
+    """Keras' accuracy, where the truth may be a probability."""
+    return keras.metrics.binary_accuracy(truth > 0.5, told)  # noqa: PLR2004 - an even chance
 
 
 def fit(
@@ -95,28 +114,33 @@ def fit(
     prepare = preparation(config.preprocessing, batch_size=_PREDICTED_TOGETHER)
     held_back = prepare(validation.greys)
     with distribution.strategy(devices).scope():
-        model = compiled(_falling(config, steps=augmentation.steps(len(training.greys), config.batch_size)))
+        rate = _falling(config, steps=augmentation.steps(len(training.greys), config.batch_size))
+        given, learner = compiled(rate, hints=config.hints)
 
     def raw() -> NDArray[np.float64]:
-        return np.asarray(model.predict(held_back, batch_size=_PREDICTED_TOGETHER, verbose=0)[:, 0], np.float64)
+        return np.asarray(given.predict(held_back, batch_size=_PREDICTED_TOGETHER, verbose=0)[:, 0], np.float64)
 
-    def measure() -> float:
-        return calibration.loss_when_calibrated(raw(), validation.positive)
-
-    best = _BestEpoch(config, measure, on_epoch, checkpoint)
-    model.fit(
+    best = _BestEpoch(config, lambda: _measured(raw(), validation.positive), on_epoch, checkpoint)
+    learner.fit(
         _batches(training, config, prepare),
-        validation_data=_plain(held_back, validation, config.batch_size),
-        initial_epoch=best.resume(model),
+        initial_epoch=best.resume(learner),
         epochs=config.epochs,
         callbacks=[best, *_after_each_step(on_step), *([Curves(logs)] if logs else [])],
         shuffle=False,  # the data set draws by itself, from the seed
         verbose=0,
     )
-    model.set_weights(best.weights)
+    learner.set_weights(best.weights)
     wanted = Wanted(config.sensitivity, config.specificity)
     decision = calibration.decide(raw(), validation.positive, validation.patients, wanted=wanted)
-    return Fitted(cnn.weights_to_bytes(model), decision, best.history, best.epoch)
+    return Fitted(cnn.weights_to_bytes(given), decision, best.history, best.epoch)
+
+
+def _measured(raw: NDArray[np.float64], truth: NDArray[np.bool_]) -> dict[str, float]:
+    return {
+        "val_loss": calibration.loss(raw, truth),
+        "val_accuracy": float(((raw >= 0.5) == truth).mean()),  # noqa: PLR2004 - an even chance, as Keras has it
+        MEASURE: calibration.loss_when_calibrated(raw, truth),
+    }
 
 
 def _after_each_step(call: OnStep | None) -> list[keras.callbacks.Callback]:
@@ -138,18 +162,19 @@ def shares(radiographs: Radiographs) -> NDArray[np.float64]:
 
 
 def _batches(training: Radiographs, config: Config, prepare: Prepare) -> Any:
+    """Return batches of pictures, what is to be told of the class, and of the textures; both are the same in each exposure."""
     pictures = [prepare(greys) for greys in exposures(training.greys, config.exposures, seed=config.seed)]
-    truth = training.positive.astype(np.float32)[:, None]
-    drawn = Drawn(np.stack(pictures, axis=1), truth, shares(training))
-    return augmentation.dataset(drawn, batch_size=config.batch_size, seed=config.seed, strength=config.augmentation)
-
-
-def _plain(prepared: NDArray[np.uint8], validation: Radiographs, batch_size: int) -> Any:
-    labels = validation.positive.astype(np.float32)[:, None]
-    # Only the classes weigh alike here: the negatives of one source are too few in one fold to choose an epoch by.
-    share = float(labels.mean())
-    weights = np.where(validation.positive, 0.5 / share, 0.5 / (1 - share)).astype(np.float32)
-    return tf.data.Dataset.from_tensor_slices((prepared, labels, weights)).batch(batch_size)
+    drawn = shares(training)
+    taught = lessons(pictures[0], training.positive, training.patients, drawn, seed=config.seed)
+    target = config.taught * taught.probability + (1 - config.taught) * training.positive
+    told = np.column_stack([target, taught.hints]).astype(np.float32)
+    batches = augmentation.dataset(
+        Drawn(np.stack(pictures, axis=1), told, drawn),
+        batch_size=config.batch_size,
+        seed=config.seed,
+        strength=config.augmentation,
+    )
+    return batches.map(lambda seen, truth: (seen, {"covid": truth[:, :1], "hints": truth[:, 1:]}))
 
 
 def _falling(config: Config, *, steps: int) -> Any:
@@ -172,7 +197,7 @@ class _BestEpoch(keras.callbacks.Callback):  # type: ignore[misc] # keras is unt
     def __init__(
         self,
         config: Config,
-        measure: Callable[[], float],
+        measure: Callable[[], dict[str, float]],
         on_epoch: OnEpoch | None = None,
         checkpoint: Checkpoint | None = None,
     ) -> None:
@@ -196,7 +221,7 @@ class _BestEpoch(keras.callbacks.Callback):  # type: ignore[misc] # keras is unt
         return int(state["epoch"])
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
-        logs[MEASURE] = self._measure()
+        logs |= {"loss": logs.pop("covid_loss"), "accuracy": logs.pop("covid_accuracy")} | self._measure()
         if not self.weights or logs[MEASURE] < self._loss:
             self._loss, self.epoch = logs[MEASURE], epoch + 1
             # Copied: what get_weights returns may change with the next step.
