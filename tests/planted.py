@@ -109,23 +109,6 @@ def _planted() -> Iterator[tuple[str, bytes]]:
     png = saved(pictures.grey_image(), pnginfo=info, exif=exif, icc_profile=NAME * 20)
     private = chunk(b"naMe", NAME) + chunk(b"zTXt", b"Author\0\0" + zlib.compress(NAME))
     yield "PNG", png[:33] + private + png[33:] + NAME
-    yield from _behind_the_pixels_of_png()
-
-
-def _behind_the_pixels_of_png() -> Iterator[tuple[str, bytes]]:
-    """In the chunks of the pixels: behind the end of their stream, in a chunk more, and in the stream itself."""
-    whole = pictures.png(pictures.CHEST, 8, 0)
-    header, pixels, end = (
-        whole[:33],
-        zlib.compress(b"".join(b"\0" + row.tobytes() for row in pictures.CHEST)),
-        whole[-12:],
-    )
-    yield "PNG, behind the pixels", header + chunk(b"IDAT", pixels + NAME * 9) + end
-    parts = [chunk(b"IDAT", part) for part in (pixels[:999], pixels[999:-2], pixels[-2:] + NAME, NAME)]
-    yield "PNG, behind the pixels in several chunks", header + b"".join(parts) + end
-    packer = zlib.compressobj(0)  # stored, as it is
-    excess = packer.compress(b"".join(b"\0" + row.tobytes() for row in pictures.CHEST) + b" " + NAME) + packer.flush()
-    yield "PNG, more than the pixels", header + chunk(b"IDAT", excess) + end
 
 
 def _behind_pixels(jpeg: bytes, codestream: bytes, comment: bytes) -> Iterator[tuple[str, bytes]]:

@@ -2,7 +2,6 @@
 
 import hashlib
 import struct
-import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -29,7 +28,7 @@ from api.pieces import Pieces, joined
 from tests import dicoms as made
 from tests import pictures
 from tests.examples import fuzzed
-from tests.pictures import chest, chunk, png, saved
+from tests.pictures import chest, chunk, saved
 from tests.planted import NAME, named
 from tests.project import ORIGINALS, needs_originals
 from worker import dicom
@@ -191,16 +190,6 @@ def test_what_is_cut_off_is_truncated_wherever_that_was() -> None:
         assert {rejection(jpeg[:length]) for length in range(3, len(jpeg))} == {"truncated"}
     inside = made.encapsulated(JPEGBaseline8Bit, made.jpeg(made.CHEST)[:-2])
     np.testing.assert_array_equal(decode(cleaned(made.written(inside))), decode(made.written(inside)))
-
-
-def test_a_png_of_fewer_pixels_than_its_header_says_is_truncated() -> None:
-    """Pillow would paint what is missing black."""
-    for interlaced in (False, True):
-        whole = png(pictures.CHEST, 8, 0, interlaced=interlaced)
-        higher = struct.pack(">IIBBBBB", 512, 600, 8, 0, 0, 0, interlaced)
-        assert rejection(whole[:8] + chunk(b"IHDR", higher) + whole[33:]) == "truncated"
-    pixels = zlib.compress(bytes(513 * 512))
-    assert rejection(whole[:33] + chunk(b"IDAT", pixels[: len(pixels) // 2]) + chunk(b"IEND", b"")) == "truncated"
 
 
 def test_a_header_is_enough_for_a_png_or_jpeg_of_too_many_pixels() -> None:
