@@ -58,7 +58,9 @@ class DriftAnswer(BaseModel):
 class MonitoringAnswer(BaseModel):
     version: str
     performance: list[PerformanceAnswer]
-    drift: list[DriftAnswer] = Field(description="Empty where the version was never judged")
+    drift: list[DriftAnswer] = Field(
+        description="Empty where neither a verdict nor the version itself knows its training data"
+    )
 
 
 @blueprint.get("/v1/models/<version>/monitoring")

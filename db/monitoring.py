@@ -8,7 +8,7 @@ from typing import Final
 from sqlalchemy import and_, case, distinct, func, select
 from sqlalchemy.orm import Session
 
-from db import drift, labels, verdicts
+from db import drift, labels, registry, verdicts
 from db.clock import now
 from db.labels import GroundTruth, Truth
 from db.tables import Batch, Label, Result
@@ -93,14 +93,11 @@ def _performance(site: str, counts: dict[tuple[str, str], int]) -> Performance:
 
 
 def drifts(session: Session, version: str) -> list[Drift]:
-    """Return the drift of scores and inputs over the last week; nothing where the version was never judged."""
+    """Return the drift of scores and inputs over the last week, against the data of its newest verdict, or of its training."""
     verdict = verdicts.newest(session, version)
-    if verdict is None:
-        return []
+    expected = verdict.reference if verdict else registry.find(session, version).config.get("reference", {})
     actual = drift.inputs(session, version) | {"score": _scores(session, version)}
-    return [
-        _drift(feature, expected, actual.get(feature, [])) for feature, expected in sorted(verdict.reference.items())
-    ]
+    return [_drift(feature, counts, actual.get(feature, [])) for feature, counts in sorted(expected.items())]
 
 
 def _drift(feature: str, expected: Sequence[int], actual: Sequence[int]) -> Drift:

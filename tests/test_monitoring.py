@@ -115,6 +115,16 @@ def test_what_was_drawn_by_code_counts_nowhere(database: Database) -> None:
 
 
 @pytest.mark.usefixtures("champion")
+def test_a_version_that_nobody_judged_is_held_against_the_training_data_on_its_card(database: Database) -> None:
+    with database.write() as session:
+        registry.find(session, CARD.version).config = CARD.config | {"reference": FLAT}
+    classified(database, [Label.POSITIVE] * 100, [0.95] * 100)
+    with database.read() as session:
+        found = {one.feature: one.alarm for one in monitoring.drifts(session, CARD.version)}
+    assert found == {"score": True, "brightness": False}
+
+
+@pytest.mark.usefixtures("champion")
 def test_scores_and_inputs_that_moved_are_an_alarm_and_the_same_as_before_is_none(database: Database) -> None:
     judged(database)
     alike = [(place + 0.5) / drift.BINS for place in range(drift.BINS)] * 10

@@ -99,18 +99,19 @@ def not_worse_calibrated(
 def _blind_where_it_should_be(fold: Radiographs, candidate: Score, asked: Bounds) -> Iterator[Finding]:
     """Each probe as serving would see it, and told where the lungs were: finding none is no proof of knowing nothing."""
     masks = probes.masks_of(fold)
-    probed = {
-        "lungs_blanked": probes.lungs_blanked(fold.greys, masks),
-        "border_only": probes.border_only(fold.greys),
-    }
-    for name, greys in probed.items():
-        for given, told, ending in ((None, "", ""), (masks, ", told where they were", "_given")):
-            auroc = figures.auroc(candidate(greys, masks=given), fold.positive)
-            passed = auroc is not None and auroc <= asked.probe_auroc
-            words = (
-                f"AUROC with {name.replace('_', ' ')}{told}: {_shown(auroc)}, at most {asked.probe_auroc} is allowed"
-            )
-            yield Finding(f"probe_{name}{ending}", passed, auroc, asked.probe_auroc, words)
+    blanked, border = probes.lungs_blanked(fold.greys, masks), probes.border_only(fold.greys)
+    probed = (
+        ("lungs_blanked", blanked, None),
+        ("lungs_blanked_given", blanked, masks),
+        ("border_only", border, None),
+        ("border_only_given", probes.border_only(fold.greys, masks), masks),
+    )
+    for name, greys, given in probed:
+        auroc = figures.auroc(candidate(greys, masks=given), fold.positive)
+        passed = auroc is not None and auroc <= asked.probe_auroc
+        told = name.replace("_given", ", told where they were").replace("_", " ")
+        words = f"AUROC with {told}: {_shown(auroc)}, at most {asked.probe_auroc} is allowed"
+        yield Finding(f"probe_{name}", passed, auroc, asked.probe_auroc, words)
 
 
 def _steady(fold: Radiographs, candidate: Score, ours: Numbers, asked: Bounds) -> Iterator[Finding]:

@@ -124,7 +124,8 @@ def _probed(radiographs: Radiographs, scorer: Scorer) -> dict[str, Any]:
         **probed("lungs_blanked", blanked),
         **probed("lungs_blanked_given", blanked, masks),
         **probed("border_only", border),
-        **probed("border_only_given", border, masks),
+        # The frame shows lung where lungs reach it, and how much of it tells the source: it is no border.
+        **probed("border_only_given", probes.border_only(greys, masks), masks),
     }
 
 

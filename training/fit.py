@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from training import augmentation, calibration, distribution
+from training import augmentation, calibration, distribution, memory
 from training.augmentation import Drawn, Strength
 from training.calibration import Wanted
 from training.checkpoint import Checkpoint
@@ -125,7 +125,7 @@ def fit(
         _batches(training, config, prepare),
         initial_epoch=best.resume(learner),
         epochs=config.epochs,
-        callbacks=[best, *_after_each_step(on_step), *([Curves(logs)] if logs else [])],
+        callbacks=[best, _keeping_memory(), *_after_each_step(on_step), *([Curves(logs)] if logs else [])],
         shuffle=False,  # the data set draws by itself, from the seed
         verbose=0,
     )
@@ -141,6 +141,10 @@ def _measured(raw: NDArray[np.float64], truth: NDArray[np.bool_]) -> dict[str, f
         "val_accuracy": float(((raw >= 0.5) == truth).mean()),  # noqa: PLR2004 - an even chance, as Keras has it
         MEASURE: calibration.loss_when_calibrated(raw, truth),
     }
+
+
+def _keeping_memory() -> keras.callbacks.Callback:
+    return keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: memory.keep())  # noqa: ARG005 - keras passes them by name
 
 
 def _after_each_step(call: OnStep | None) -> list[keras.callbacks.Callback]:

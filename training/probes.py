@@ -29,11 +29,11 @@ def lungs_blanked(greys: Greys, masks: Masks) -> Greys:
     return _blanked(greys, masks)
 
 
-def border_only(greys: Greys) -> Greys:
-    """Return (n, SIZE, SIZE) with all but a frame of BORDER pixels set to its mean grey."""
+def border_only(greys: Greys, masks: Masks | None = None) -> Greys:
+    """Return (n, SIZE, SIZE) with all but a frame of BORDER pixels set to its mean grey, and the lungs in the frame where given."""
     inside = np.zeros((SIZE, SIZE), np.bool_)
     inside[BORDER:-BORDER, BORDER:-BORDER] = True
-    return _blanked(greys, np.broadcast_to(inside, greys.shape))
+    return _blanked(greys, np.broadcast_to(inside, greys.shape) if masks is None else inside | masks)
 
 
 def halved(masks: Masks) -> NDArray[np.float32]:

@@ -18,9 +18,10 @@ from training.checkpoint import Checkpoint
 from training.data import Radiographs
 from training.evaluate import EVERYTHING, HELD_OUT, Evaluation, evaluate
 from training.fit import Config, Fitted, OnEpoch, OnStep, fit
-from training.index import DataUnusable, Entry, folds_are_stated, index
+from training.index import FOLDS, DataUnusable, Entry, folds_are_stated, index
 from training.kept import CARD, WEIGHTS
 from training.provenance import provenance
+from training.reference import REFERENCE, reference
 from training.scorer import Scorer, scorer_of
 
 _HISTORY = "history.json"
@@ -70,7 +71,9 @@ def trained(
     held_out = radiographs.folds(config.test_fold)
     scorer = Scorer(fitted.weights, fitted.decision, preprocessing=config.preprocessing)
     evaluation = evaluate(held_out, scorer)
+    known = radiographs.folds(*(fold for fold in range(FOLDS) if fold != config.test_fold))
     card = describe(fitted, config, evaluation, made_with)
+    card = replace(card, config=card.config | {REFERENCE: reference(known, scorer)})
     return Run(card, fitted.weights, fitted, evaluation, scorer(held_out.greys), held_out.positive)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -15,8 +15,9 @@ from db.verdicts import Verdict
 from training import acceptance, data
 from training.data import Radiographs
 from training.index import FOLDS, DataUnusable, index
-from training.scorer import Scorer, scorer_of
-from worker import drift, golden
+from training.reference import reference
+from training.scorer import scorer_of
+from worker import golden
 from worker.decision import Decision
 from worker.predictor import Predictor
 
@@ -73,15 +74,6 @@ def _parts(folder: Path, on_image: OnImage | None) -> tuple[Radiographs, Radiogr
         raise DataUnusable(f"fold {FROZEN_FOLD} of {folder} needs positives and negatives: nothing can be judged on it")
     rest = [entry for entry in entries if entry.fold != FROZEN_FOLD]
     return data.load(folder, frozen, on_image), data.load(folder, rest, on_image)
-
-
-def reference(radiographs: Radiographs, scorer: Scorer) -> dict[str, Any]:
-    """Return how scores and inputs are spread over the training data, as drift is measured against."""
-    return {
-        "score": drift.counted(scorer(radiographs.greys)),
-        "brightness": drift.counted(drift.brightness(radiographs.greys)),
-        "contrast": drift.counted(drift.contrast(radiographs.greys)),
-    }
 
 
 def with_golden(card: Card, weights: bytes) -> Card:
