@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks import sights, tries
+from benchmarks import darkcovidnet, sights, tries
 from benchmarks.ways import WAYS, Way, network, train
 from training import data
 from worker import lungs
@@ -48,3 +48,11 @@ def test_the_reversed_gradient_unlearns_what_the_adversary_learns(radiographs: d
         for weight in (0.0, 0.5)
     )
     assert not np.allclose(without, against)
+
+
+def test_an_owner_of_images_stands_on_one_side_of_the_split_and_both_classes_on_each() -> None:
+    owners = np.array([f"patient-{number // 3}" for number in range(90)])
+    positive = np.arange(90) // 3 % 3 == 0
+    fold = darkcovidnet.parts(owners, positive)
+    assert all(len(set(fold[owners == owner])) == 1 for owner in owners)
+    assert all({True, False} == set(positive[fold == each].tolist()) for each in range(5))
