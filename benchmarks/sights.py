@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from training.outlines import moved
 from training.probes import enlarged
 from worker import lungs, unfolding
 from worker.radiograph import SIZE
@@ -20,6 +19,8 @@ Sight = Callable[[Greys, Maps], Greys]
 _MIDDLE: Final = 127.5
 _SPREAD: Final = 50.0  # grey levels of one standard deviation
 _MARGIN: Final = 0.04  # of the picture, around the lungs
+_NUDGE: Final = 1.0  # pixels of a radiograph, spread of a lung's place
+_STRETCH: Final = 0.02  # of a lung's height and width, spread
 
 
 def plain(greys: Greys, maps: Maps) -> Greys:  # noqa: ARG001 - it does not look for lungs
@@ -74,8 +75,19 @@ def fine(greys: Greys, maps: Maps) -> Greys:
 def nudged(greys: Greys, maps: Maps, random: np.random.Generator) -> Greys:
     """Unfolded, each lung's outline moved by about a pixel and stretched by about a fiftieth."""
     corners, _ = unfolding.outlines(maps)
-    pictures: Greys = unfolding.laid_out(greys, moved(corners, random))[..., 0]
+    pictures: Greys = unfolding.laid_out(greys, _moved(corners, random))[..., 0]
     return pictures
+
+
+def _moved(corners: unfolding.Lines, random: np.random.Generator) -> unfolding.Lines:
+    """Return `outlines` as the segmenter might also have found them: each lung moved and stretched a little."""
+    count = len(corners)
+    moved = corners + random.normal(0, _NUDGE / SIZE, (count, 2, 1, 3))[..., [0, 1, 1]]
+    middle = corners.mean(axis=2, keepdims=True)
+    stretch = random.normal(0, _STRETCH, (count, 2, 1, 3))[..., [0, 1, 1]]
+    across = middle[..., 1:].mean(axis=-1, keepdims=True)
+    centre = np.concatenate([middle[..., :1], across, across], axis=-1)
+    return np.asarray(np.clip(moved + stretch * (corners - centre), 0, 1))
 
 
 def _blurred(grey: Greys, radius: float) -> Greys:

@@ -6,7 +6,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tests.test_lungs import phantom
-from training import outlines
 from worker import unfolding
 from worker.lungs import SIDE, Segmenter, weights
 from worker.radiograph import SIZE
@@ -120,13 +119,3 @@ def test_the_segmenters_maps_do() -> None:
     greys = np.stack([phantom(seed)[0] for seed in range(1, 9)])
     _, found = unfolding.unfolded(greys, Segmenter(weights(), batch_size=8).segment(greys))
     assert found.all()
-
-
-def test_outlines_are_moved_by_about_a_pixel_and_their_ends_by_more() -> None:
-    corners = np.tile(unfolding._middle(), (400, 1, 1, 1))
-    away = (outlines.moved(corners, np.random.default_rng(1), ragged=1.0) - corners) * SIZE
-    assert np.abs(away.mean(axis=0)).max() < 0.6
-    assert 0.8 < away[:, :, 8, 1:].std() < 2.5
-    assert away[:, :, [0, -1], 1:].std() > 1.4 * away[:, :, 8, 1:].std()
-    heights = outlines.moved(corners, np.random.default_rng(1))[..., 0]
-    assert (np.diff(heights, axis=2) > 0).all(), "lines stay in their order"

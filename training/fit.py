@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,7 +9,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from training import augmentation, calibration, distribution, memory, outlines
+from training import augmentation, calibration, distribution, memory
 from training.augmentation import Drawn, Strength
 from training.calibration import Wanted
 from training.checkpoint import Checkpoint
@@ -44,8 +43,6 @@ class Config:
     seed: int = 7
     exposures: int = 8
     """Changed copies of each training radiograph, beside the radiograph as it is."""
-    ragged: float = 1.0
-    """Pixels by which each edge of a lung is elsewhere in those copies."""
     taught: float = 0.7
     """Share of each target that a machine on textures tells; the label has the rest."""
     hints: float = 1.0
@@ -170,10 +167,7 @@ def shares(radiographs: Radiographs) -> NDArray[np.float64]:
 
 def _batches(training: Radiographs, config: Config, prepare: Prepare) -> Any:
     """Return batches of pictures, what is to be told of the class, and of the textures; both are the same in each exposure."""
-    seen = exposures(training.greys, config.exposures, seed=config.seed)
-    random = np.random.default_rng(config.seed)
-    elsewhere = partial(outlines.moved, random=random, ragged=config.ragged)
-    pictures = [prepare(seen[0]), *(prepare(greys, moved=elsewhere) for greys in seen[1:])]
+    pictures = [prepare(greys) for greys in exposures(training.greys, config.exposures, seed=config.seed)]
     drawn = shares(training)
     taught = lessons(pictures[0], training.positive, training.patients, drawn, seed=config.seed)
     target = config.taught * taught.probability + (1 - config.taught) * training.positive

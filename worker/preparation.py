@@ -17,9 +17,9 @@ VERSIONS: Final = (PREPROCESSING, unfolding.VERSION)
 
 
 class Prepare(Protocol):
-    """From (n, SIZE, SIZE) grey levels to (n, SIZE, SIZE, 1) uint8, by the lungs of `maps` where they are given, `moved` or not."""
+    """From (n, SIZE, SIZE) grey levels to (n, SIZE, SIZE, 1) uint8, by the lungs of `maps` where they are given."""
 
-    def __call__(self, greys: Greys, maps: Maps | None = None, *, moved: unfolding.Moved | None = None) -> Grey: ...
+    def __call__(self, greys: Greys, maps: Maps | None = None) -> Grey: ...
 
 
 class PreparationUnknown(Exception):
@@ -33,15 +33,15 @@ def preparation(version: str, *, batch_size: int) -> Prepare:
     if version == unfolding.VERSION:
         segmenter = lungs.Segmenter(lungs.weights(), batch_size=batch_size)
 
-        def unfold(greys: Greys, maps: Maps | None = None, *, moved: unfolding.Moved | None = None) -> Grey:
+        def unfold(greys: Greys, maps: Maps | None = None) -> Grey:
             stacked = _stacked(greys)
-            return unfolding.unfolded(stacked, segmenter.segment(stacked) if maps is None else maps, moved)[0]
+            return unfolding.unfolded(stacked, segmenter.segment(stacked) if maps is None else maps)[0]
 
         return unfold
     raise PreparationUnknown(f"{version}: this program prepares {' or '.join(VERSIONS)}")
 
 
-def _plain(greys: Greys, maps: Maps | None = None, *, moved: unfolding.Moved | None = None) -> Grey:  # noqa: ARG001 - it does not look for lungs
+def _plain(greys: Greys, maps: Maps | None = None) -> Grey:  # noqa: ARG001 - it does not look for lungs
     return prepare(_stacked(greys))
 
 

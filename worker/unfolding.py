@@ -5,7 +5,6 @@ levels are replaced by their rank among those of both lungs. The outline, the pl
 printed text, the border and the exposure are gone, for they tell the source of a radiograph better than its disease.
 """
 
-from collections.abc import Callable
 from itertools import pairwise
 from typing import Final
 
@@ -34,17 +33,16 @@ _MIDDLE: Final = (0.125, 0.09, 0.875, 0.84)  # left, top, right, bottom where no
 
 Maps = NDArray[np.float32]
 Lines = NDArray[np.float64]
-Moved = Callable[[Lines], Lines]
 
 
-def unfolded(greys: NDArray[np.uint8], maps: Maps, moved: Moved | None = None) -> tuple[Grey, NDArray[np.bool_]]:
+def unfolded(greys: NDArray[np.uint8], maps: Maps) -> tuple[Grey, NDArray[np.bool_]]:
     """Return the model's input (n, SIZE, SIZE, 1) uint8, and in which of them both lungs were found.
 
-    `greys` is (n, SIZE, SIZE), `maps` what `lungs.Segmenter` says of them; `moved` takes the outlines elsewhere. Where no lungs were found the middle of the
+    `greys` is (n, SIZE, SIZE), `maps` what `lungs.Segmenter` says of them. Where no lungs were found the middle of the
     picture is laid out instead: it can be scored in a test, but no number should be given for it.
     """
     corners, found = outlines(maps)
-    return laid_out(greys, moved(corners) if moved else corners), found
+    return laid_out(greys, corners), found
 
 
 def laid_out(greys: NDArray[np.uint8], corners: Lines) -> Grey:
