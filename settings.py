@@ -87,7 +87,7 @@ class Settings:
         "CXR_RETRAIN_CRON", "", "When to retrain, in UTC: minute hour day month weekday; empty: never", form=_CRON
     )
     retrain_labels: int = _setting("CXR_RETRAIN_LABELS", 20, "Newly labelled images below which none is made", least=1)
-    retrain_epochs: int = _setting("CXR_RETRAIN_EPOCHS", 40, "Epochs of a retraining run at most", least=1)
+    retrain_epochs: int = _setting("CXR_RETRAIN_EPOCHS", 30, "Epochs of a retraining run at most", least=1)
     trainer_share: int = _setting(
         "CXR_TRAINER_SHARE",
         10,

@@ -75,7 +75,7 @@ WAYS: Final = {
     "machine": Way("no CNN: a kernel machine on the textures of the unfolded lungs", sights.unfolded, machine=True),
     "hints": Way("unfolded; textures told beside the class", sights.unfolded, hints=1.0, epochs=30, copies=8),
     "lessons": Way("unfolded; taught by the machine", sights.unfolded, lessons=0.7, epochs=30, copies=8),
-    "both": Way("unfolded; both, outlines moved: the shipped recipe", sights.unfolded, lessons=0.7, hints=1.0, epochs=30, nudged=True),
+    "both": Way("unfolded; both: the shipped recipe", sights.unfolded, lessons=0.7, hints=1.0, epochs=30, copies=8),
     "long": Way("unfolded, 40 epochs", sights.unfolded, epochs=40),
     "long-nudged": Way("unfolded, outlines moved, 40 epochs", sights.unfolded, epochs=40, nudged=True),
 }  # fmt: skip

@@ -32,7 +32,7 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
 @click.command()
 @click.option("--data", "folder", type=_FOLDER, required=True, help="Folder of CLASS/images and CLASS/masks.")
-@click.option("--epochs", type=click.IntRange(min=1), default=40, show_default=True, help="At most; it may stop early.")
+@click.option("--epochs", type=click.IntRange(min=1), default=30, show_default=True, help="At most; it may stop early.")
 @click.option("--seed", type=int, default=7, show_default=True)
 @click.option(
     "--sensitivity",

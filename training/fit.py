@@ -36,8 +36,8 @@ class Config:
     """Everything that decides a run beside the data; it is stored whole with the weights."""
 
     preprocessing: str = unfolding.VERSION
-    epochs: int = 40
-    patience: int = 20
+    epochs: int = 30
+    patience: int = 15
     batch_size: int = 32
     learning_rate: float = 8e-4
     seed: int = 7
