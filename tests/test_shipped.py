@@ -13,7 +13,7 @@ from worker.decision import Decision
 from worker.predictor import Predictor
 from worker.radiograph import decode
 
-GOLDEN = {1: 0.083001, 2: 0.064591, 3: 0.113257, 4: 0.063107}  # seed of the phantom: probability
+GOLDEN = {1: 0.558446, 2: 0.186607, 3: 0.206582, 4: 0.498093}  # seed of the phantom: probability
 QUICK = Config(epochs=2, batch_size=16, seed=3)
 
 
