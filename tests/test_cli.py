@@ -94,9 +94,12 @@ def test_an_unreadable_image_is_named_with_its_code(folder: Path, tmp_path: Path
 
 
 def test_one_image_is_decoded_under_the_limits_of_a_worker(tmp_path: Path) -> None:
-    """400 MB of colours by its header, and nothing behind it."""
-    large = struct.pack(">IIBBBBB", 10_000, 9_999, 8, 2, 0, 0, 0)
-    chunks = [(b"IHDR", large), (b"IDAT", zlib.compress(bytes(99))), (b"IEND", b"")]
+    """300 MB of black, in 300 kB."""
+    width, height = 10_000, 9_999
+    large = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    packer, row = zlib.compressobj(1), bytes(1 + 3 * width)
+    black = b"".join(packer.compress(row) for _ in range(height)) + packer.flush()
+    chunks = [(b"IHDR", large), (b"IDAT", black), (b"IEND", b"")]
     (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*one) for one in chunks))
     answer = cxr("classify", tmp_path / "bomb.png", home=tmp_path / "home", CXR_DECODE_BYTES=str(1 << 28))
     assert (answer.returncode, "decode_memory" in answer.stderr) == (Exit.PROBLEM, True), answer.stderr
