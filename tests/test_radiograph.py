@@ -1,5 +1,6 @@
 """From bytes to grey levels: every kind of PNG and JPEG, whole, cut and garbled."""
 
+import io
 import resource
 import struct
 import zlib
@@ -14,7 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 from tests.examples import fuzzed
 from tests.pictures import CHEST, EXACT, _levels, chest, chunk, grey_image, png, saved
 from tests.project import ORIGINALS, needs_originals
-from worker import radiograph
+from worker import jpegs, radiograph
 from worker.radiograph import SIZE, decode
 from worker.rejection import ImageRejected
 
@@ -161,6 +162,25 @@ def test_half_a_jpeg_is_truncated(progressive: bool) -> None:
     for length in (*range(3, len(data) - 2, 97), len(data) - 2, len(data) - 1):
         assert rejection(data[:length]) == "truncated", length
     assert rejection(data[:-2] + bytes(50)) == "truncated"  # as a file system fills a file that it lost the end of
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_with_a_hole_in_its_pixels_is_truncated(mode: str, progressive: bool) -> None:
+    data = saved(grey_image().resize((640, 512)).convert(mode), "JPEG", progressive=progressive)
+    start, length = data.rindex(b"\xff\xda") + 20, len(data) // 10
+    for hole in range(start, len(data) - length - 2, length):
+        assert rejection(data[:hole] + bytes(length) + data[hole + length :]) == "truncated", hole
+    assert rejection(data[: len(data) * 4 // 5] + b"\xff\xd9") == "truncated"
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+@pytest.mark.parametrize("size", [(3, 3), (3000, 3), (511, 300), (1023, 767), (1600, 1200)])
+def test_a_jpeg_has_the_pixels_that_pillow_sees(mode: str, size: tuple[int, int]) -> None:
+    data = saved(grey_image().resize(size).convert(mode), "JPEG")
+    with Image.open(io.BytesIO(data)) as image:
+        image.draft("L", (2 * SIZE, 2 * SIZE))
+        np.testing.assert_array_equal(jpegs.grey(data, *image.size), np.asarray(image.convert("L")))
 
 
 def test_an_empty_file_is_truncated() -> None:

@@ -9,7 +9,7 @@ from kornia_rs.io import decode_image_png_u8
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from worker import chunks, depths
+from worker import chunks, depths, jpegs
 from worker.formats import DICOM, MAGIC_BYTES, MAX_PIXELS, PNG, check_pixels, media_type
 from worker.rejection import ALPHA, BILEVEL, CMYK, PALETTE, ImageRejected, damage_rejected
 
@@ -26,7 +26,6 @@ _MORE_THAN_TEXT = b"Raw profile type"  # ImageMagick's place for Exif
 # Rust ends the process where memory is short; above this, Pillow, which raises MemoryError.
 _MAX_PIXELS_IN_RUST = 16_000_000
 
-_JPEG_SCAN, _JPEG_ENDS = b"\xff\xda", b"\xff\xd9"
 _ORIENTATION = 0x0112  # the Exif tag
 
 Grey = NDArray[np.uint8]
@@ -97,25 +96,28 @@ def _decode_with_pillow(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[Grey
             check_pixels(*image.size, most=max_pixels)
             if getattr(image, "n_frames", 1) > 1:
                 raise ImageRejected("multi_frame", "more than one frame in one file")
-            # libjpeg does without where the last bits happen to allow it.
-            if image.format == "JPEG" and data.find(_JPEG_ENDS, data.find(_JPEG_SCAN)) < 0:
-                raise ImageRejected("truncated", "the file ends before its last marker")
-            # Pillow would paint what is missing black; kornia-rs raises.
-            if image.format == "PNG":
-                chunks.check_inflated(data)
+            whole, stored = image.size, depths.stored(image)
             # JPEG can be decoded at a half, a quarter or an eighth, still twice as large as is needed.
-            whole = image.size
             image.draft("L", (2 * SIZE, 2 * SIZE))
             beyond = _beyond(whole, image.size)
-            stored = depths.stored(image)
             orientation = image.getexif().get(_ORIENTATION, 1)  # it may read the pixels to find it
-            grey = _to_grey(depths.deepened(image, data, stored))
+            grey = _of_jpeg(image, data) if image.format == "JPEG" else _of_png(image, data, stored)
             upright = _upright(grey, orientation)
             return _shrink(upright, _filled(upright.size, beyond, orientation)), tuple(_notes(image))
     except OSError as error:
         if "out of memory" in str(error):  # Pillow's C code has no other word for it
             raise MemoryError from error
         raise
+
+
+def _of_jpeg(image: Image.Image, data: bytes) -> Image.Image:
+    levels = jpegs.grey(data, *image.size)
+    return _to_grey(image) if levels is None else Image.fromarray(levels)
+
+
+def _of_png(image: Image.Image, data: bytes, stored: str) -> Image.Image:
+    chunks.check_inflated(data)  # Pillow would paint what is missing black; kornia-rs raises
+    return _to_grey(depths.deepened(image, data, stored))
 
 
 def _notes(image: Image.Image) -> Iterator[str]:
