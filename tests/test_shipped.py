@@ -56,6 +56,9 @@ def test_the_model_card_states_the_recorded_figures() -> None:
     words = (Path(shipped.__file__).parent / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert card.version in words
     assert card.data_fingerprint in words
-    for name in ("auroc", "sensitivity", "specificity", "lungs_blanked_auroc", "border_only_auroc"):
-        assert f"{card.metrics[name]:.3f}" in words, name
+    probes = ("lungs_blanked_auroc", "lungs_blanked_given_auroc", "border_only_auroc", "border_only_given_auroc")
+    for name in ("auroc", "sensitivity", "specificity", "ppv", "npv", "ece", "brier", *probes):
+        low, high = card.metrics[f"{name}_interval"]
+        for told in (f"{card.metrics[name]:.3f}", f"{low:.3f}-{high:.3f}"):
+            assert told in words, (name, told)
     assert f"{card.metrics['within_source']['ieee8023']['auroc']:.3f}" in words
