@@ -93,9 +93,10 @@ def _performance(site: str, counts: dict[tuple[str, str], int]) -> Performance:
 
 
 def drifts(session: Session, version: str) -> list[Drift]:
-    """Return the drift of scores and inputs over the last week, against the data of its newest verdict, or of its training."""
+    """Return the drift of scores and inputs over the last week, against the training data, or what its newest verdict knows of it."""
     verdict = verdicts.newest(session, version)
-    expected = verdict.reference if verdict else registry.find(session, version).config.get("reference", {})
+    known = registry.find(session, version).config.get("reference")
+    expected = known or (verdict.reference if verdict else {})
     actual = drift.inputs(session, version) | {"score": _scores(session, version)}
     return [_drift(feature, counts, actual.get(feature, [])) for feature, counts in sorted(expected.items())]
 

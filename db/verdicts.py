@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import JSON, Boolean, ForeignKey, Index, Text, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from db import audit, clock, registry
+from db import audit, clock
 from db.clock import Moment
 from db.tables import Identity, Table
 
@@ -47,16 +47,17 @@ def record(
     version: str,
     findings: Sequence[Finding],
     *,
+    champion: str,
     fold_fingerprint: str,
     golden: Sequence[float],
     reference: dict[str, Any],
     actor: str,
 ) -> Verdict:
-    """Keep the gate's findings on `version` against the present champion."""
+    """Keep the gate's findings on `version` against the champion that it was compared with, who may be another by now."""
     audit.hold(session)
     verdict = Verdict(
         version=version,
-        champion=registry.champion(session).version,
+        champion=champion,
         fold_fingerprint=fold_fingerprint,
         passed=all(finding.passed for finding in findings),
         findings=[asdict(_finite(finding)) for finding in findings],
@@ -75,8 +76,11 @@ def record(
 
 def _finite(finding: Finding) -> Finding:
     """JSON knows no NaN."""
-    defined = finding.measured is not None and math.isfinite(finding.measured)
-    return finding if defined else replace(finding, measured=None)
+    return replace(finding, measured=_number(finding.measured), bound=_number(finding.bound))
+
+
+def _number(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
 
 
 def newest(session: Session, version: str) -> Verdict | None:

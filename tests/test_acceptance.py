@@ -64,8 +64,16 @@ def failed(fold: Radiographs, candidate: Score, champion: Score = honest, golden
     return {rule: finding for rule, finding in found.items() if not finding.passed}
 
 
-def judged(fold: Radiographs, candidate: Score, champion: Score = honest, golden: float = 0.0) -> dict[str, Finding]:
-    findings = acceptance.judge(fold, candidate, champion, decision=BANDED, golden_difference=golden)
+def judged(
+    fold: Radiographs,
+    candidate: Score,
+    champion: Score = honest,
+    golden: float = 0.0,
+    decision: Decision = BANDED,
+) -> dict[str, Finding]:
+    findings = acceptance.judge(
+        fold, candidate, champion, decision=decision, champion_decision=BANDED, golden_difference=golden
+    )
     assert all(isinstance(finding.passed, bool) for finding in findings)
     return {finding.rule: finding for finding in findings}
 
@@ -76,6 +84,7 @@ def test_an_honest_candidate_passes_against_itself(fold: Radiographs) -> None:
 
 def test_every_rule_of_the_gate_is_asked(fold: Radiographs) -> None:
     assert set(judged(fold, honest)) == {
+        "frozen_fold",
         "within_source_auroc",
         "within_source_auroc_kept",
         "calibration",
@@ -88,6 +97,7 @@ def test_every_rule_of_the_gate_is_asked(fold: Radiographs) -> None:
         "floor_source_a",
         "floor_source_b",
         "floor_class_Normal",
+        "inconclusive",
         "golden",
         "speed",
     }
@@ -107,6 +117,21 @@ def test_what_is_worse_within_the_sources_is_refused(fold: Radiographs) -> None:
 
 def test_what_is_worse_calibrated_is_refused(fold: Radiographs) -> None:
     assert "calibration" in failed(fold, too_sure)
+
+
+def test_a_fold_of_a_few_images_proves_nothing(fold: Radiographs) -> None:
+    few = replace(fold, entries=fold.entries[:19], greys=fold.greys[:19], masks=fold.masks[:19])
+    found = failed(few, honest)
+    assert {rule: (one.measured, one.bound) for rule, one in found.items()} == {"frozen_fold": (9, 10)}
+
+
+def test_what_says_nothing_of_most_images_is_refused_though_it_keeps_every_floor(fold: Radiographs) -> None:
+    silent = replace(BANDED, band=(0.0, 1.0))
+    found = judged(fold, honest, decision=silent)
+    assert [(rule, one.measured) for rule, one in found.items() if not one.passed] == [("inconclusive", 1)]
+    allowed = [acceptance.as_outspoken(share, 0.5, {}, Bounds()).passed for share in (0.6, 0.61)]
+    assert allowed == [True, False]
+    assert not acceptance.as_outspoken(0.55, 0.5, {"inconclusive": [0.7, 0.54]}, Bounds()).passed
 
 
 def test_home_auroc_does_not_help(fold: Radiographs) -> None:

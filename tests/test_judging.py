@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import keras
 import pytest
@@ -16,7 +17,7 @@ from db.database import Database
 from db.verdicts import newest
 from settings import Settings
 from tests import teaching
-from training import shipped, verdicts
+from training import acceptance, shipped, verdicts
 from worker import cnn
 
 pytestmark = pytest.mark.timeout(900)
@@ -32,7 +33,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return teaching.write(tmp_path_factory.mktemp("data"))
 
 
-def test_a_network_that_learned_nothing_is_refused_by_rule_and_number(tmp_path: Path, data: Path) -> None:
+def test_a_network_that_learned_nothing_is_refused_by_rule_and_number(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings = Settings.from_environment({"CXR_HOME": str(tmp_path)})
     up.bring_up_to_date(settings)
     keras.utils.set_random_seed(1)
@@ -40,7 +43,17 @@ def test_a_network_that_learned_nothing_is_refused_by_rule_and_number(tmp_path: 
     card = verdicts.with_golden(replace(shipped.load()[0], version="untrained"), weights)
     database = Database(settings.database_url)
     with database.write() as session:
+        champion = registry.champion(session).version
         registry.register(session, Blobs(settings.blobs), card, weights, actor="test")
+    compare = acceptance.judge
+
+    def overtaken(*given: Any, **more: Any) -> Any:
+        """Another becomes champion while the verdict is computed."""
+        with database.write() as session:
+            registry.appoint(session, registry.CHAMPION, "untrained", actor="test")
+        return compare(*given, **more)
+
+    monkeypatch.setattr(acceptance, "judge", overtaken)
     judged = command("judge", "untrained", "--json", CXR_HOME=str(tmp_path), CXR_TRAINING_DATA=str(data))
     assert judged.exit_code == 1, judged.stderr
     said = json.loads(judged.stdout)["data"]
@@ -49,12 +62,13 @@ def test_a_network_that_learned_nothing_is_refused_by_rule_and_number(tmp_path: 
     assert "within_source_auroc" in failed
     assert failed["within_source_auroc"]["measured"] < failed["within_source_auroc"]["bound"]
     assert {"golden", "probe_border_only", "stable_jpeg_75"} <= {finding["rule"] for finding in said["findings"]}
-    with database.read() as session:
+    with database.write() as session:
         kept = newest(session, "untrained")
         assert kept
-        assert kept.champion == registry.champion(session).version
+        assert kept.champion == said["champion"] == champion, "it was compared with no other"
         assert kept.findings == said["findings"]
-        assert sum(kept.reference["brightness"]) == sum(kept.reference["score"]) == 104
+        assert kept.reference == {}, "the card has it"
+        registry.appoint(session, registry.CHAMPION, champion, actor="test")
     with pytest.raises(promotions.GateRefused), database.write() as session:
         promotions.ask(session, "untrained", who="Dr B", reason="test", actor="test")
     database.close()

@@ -65,9 +65,18 @@ def told(database: Database, sha256s: Sequence[str], truths: Sequence[Truth]) ->
         give(session, rows, actor="test")
 
 
-def judged(database: Database) -> None:
+def judged(database: Database, reference: dict[str, list[int]] = FLAT) -> None:
     with database.write() as session:
-        verdicts.record(session, CARD.version, [], fold_fingerprint="fold", golden=[], reference=FLAT, actor="test")
+        verdicts.record(
+            session,
+            CARD.version,
+            [],
+            champion=CARD.version,
+            fold_fingerprint="fold",
+            golden=[],
+            reference=reference,
+            actor="test",
+        )
 
 
 def test_the_interval_is_wilsons() -> None:
@@ -115,13 +124,18 @@ def test_what_was_drawn_by_code_counts_nowhere(database: Database) -> None:
 
 
 @pytest.mark.usefixtures("champion")
-def test_a_version_that_nobody_judged_is_held_against_the_training_data_on_its_card(database: Database) -> None:
+def test_a_version_is_held_against_the_training_data_on_its_card_whoever_judged_it(database: Database) -> None:
     with database.write() as session:
         registry.find(session, CARD.version).config = CARD.config | {"reference": FLAT}
     classified(database, [Label.POSITIVE] * 100, [0.95] * 100)
     with database.read() as session:
         found = {one.feature: one.alarm for one in monitoring.drifts(session, CARD.version)}
     assert found == {"score": True, "brightness": False}
+    for of_the_verdict in ({"score": [0] * 9 + [10]}, {}):
+        judged(database, of_the_verdict)
+        with database.read() as session:
+            again = {one.feature: one.alarm for one in monitoring.drifts(session, CARD.version)}
+        assert again == found, "the verdict knows the base data alone, the card all that was trained on"
 
 
 @pytest.mark.usefixtures("champion")

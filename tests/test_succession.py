@@ -60,7 +60,14 @@ def candidate(service: Service, seed: int, *, off: float = 0.0) -> str:
     with service.database.write() as session:
         registry.register(session, Blobs(service.settings.blobs), card, weights, actor="test")
         verdicts.record(
-            session, card.version, [PASSED], fold_fingerprint="fold", golden=outputs, reference={}, actor="test"
+            session,
+            card.version,
+            [PASSED],
+            champion=registry.champion(session).version,
+            fold_fingerprint="fold",
+            golden=outputs,
+            reference={},
+            actor="test",
         )
     return card.version
 

@@ -34,6 +34,7 @@ def judge(
     champion: Score,
     *,
     decision: Decision,
+    champion_decision: Decision,
     golden_difference: float,
     before: Before | None = None,
     bounds: Bounds | None = None,
@@ -42,14 +43,25 @@ def judge(
     asked, earlier = bounds or Bounds(), before or {}
     ours, theirs = candidate(fold.greys), champion(fold.greys)
     return [
+        _large_enough(fold, asked),
         *not_worse_within_source(fold, ours, theirs, earlier, asked),
         *not_worse_calibrated(fold, ours, theirs, earlier, asked),
         *_blind_where_it_should_be(fold, candidate, asked),
         *_steady(fold, candidate, ours, asked),
         *floors.floors(fold, ours, decision, asked),
+        as_outspoken(_undecided(ours, decision), _undecided(theirs, champion_decision), earlier, asked),
         _golden(golden_difference, asked),
         _as_fast(fold, candidate, champion, asked),
     ]
+
+
+def _large_enough(fold: Radiographs, asked: Bounds) -> Finding:
+    positives, negatives = int(fold.positive.sum()), int((~fold.positive).sum())
+    fewer, least = min(positives, negatives), asked.smallest_group
+    words = (
+        f"{positives} positives and {negatives} negatives in the frozen fold, at least {least} of each are asked for"
+    )
+    return Finding("frozen_fold", fewer >= least, fewer, least, words)
 
 
 def not_worse_within_source(
@@ -120,6 +132,18 @@ def _steady(fold: Radiographs, candidate: Score, ours: Numbers, asked: Bounds) -
         median = float(np.median(moved))
         words = f"the score moves by {median:.3f} at the median under {name}, at most {asked.moved_score} is allowed"
         yield Finding(f"stable_{name}", median <= asked.moved_score, median, asked.moved_score, words)
+
+
+def as_outspoken(ours: float, theirs: float, before: Before, asked: Bounds) -> Finding:
+    """Return what is found of the shares that get no label: a band that is wide enough would keep any floor."""
+    rule = "inconclusive"
+    bound = min([theirs + asked.more_inconclusive, *before.get(rule, ())])
+    words = f"share without a label: {ours:.3f}, at most {bound:.3f} by the best champion on this fold"
+    return Finding(rule, ours <= bound, ours, bound, words)
+
+
+def _undecided(scores: Numbers, decision: Decision) -> float:
+    return float(np.mean([decision.is_inconclusive(score) for score in scores]))
 
 
 def _golden(difference: float, asked: Bounds) -> Finding:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -13,10 +13,9 @@ from db.database import Database
 from db.registry import Card
 from db.verdicts import Verdict
 from training import acceptance, data
-from training.data import Radiographs
-from training.index import FOLDS, DataUnusable, index
-from training.reference import reference
-from training.scorer import scorer_of
+from training.index import FOLDS, DataUnusable, Entry, index
+from training.reference import REFERENCE, reference
+from training.scorer import Scorer, scorer_of
 from worker import golden
 from worker.decision import Decision
 from worker.predictor import Predictor
@@ -41,39 +40,47 @@ def judge(
         candidate, champion = registry.find(session, version), registry.champion(session)
         card, other = registry.card_of(candidate), registry.card_of(champion)
     weights = blobs.read(candidate.weights_sha256)
-    fold, rest = _parts(folder, on_image)
-    scorer = scorer_of(card, weights)
+    fold = data.load(folder, _entries(folder, frozen=True), on_image)
+    scorer, theirs = scorer_of(card, weights), scorer_of(other, blobs.read(champion.weights_sha256))
     outputs = golden.outputs(_predictor(card, weights))
     with database.read() as session:
         before = verdicts.bounds(session, fold.fingerprint)
     findings = acceptance.judge(
         fold,
         scorer,
-        scorer_of(other, blobs.read(champion.weights_sha256)),
+        theirs,
         decision=scorer.decision,
+        champion_decision=theirs.decision,
         before=before,
         golden_difference=float(np.abs(np.subtract(outputs, card.config.get(_GOLDEN, float("nan")))).max()),
     )
+    known = _reference(folder, card, scorer, on_image)
     with database.write() as session:
         return verdicts.record(
             session,
             version,
             findings,
+            champion=other.version,
             fold_fingerprint=fold.fingerprint,
             golden=outputs,
-            reference=reference(rest, scorer),
+            reference=known,
             actor=actor,
         )
 
 
-def _parts(folder: Path, on_image: OnImage | None) -> tuple[Radiographs, Radiographs]:
-    """The frozen fold, with a fingerprint of its own, and all the rest."""
-    entries = index(folder)
-    frozen = [entry for entry in entries if entry.fold == FROZEN_FOLD]
-    if len({entry.positive for entry in frozen}) < 2:  # noqa: PLR2004 - COVID and not
+def _entries(folder: Path, *, frozen: bool) -> list[Entry]:
+    """The frozen fold, or all the rest."""
+    chosen = [entry for entry in index(folder) if (entry.fold == FROZEN_FOLD) == frozen]
+    if frozen and len({entry.positive for entry in chosen}) < 2:  # noqa: PLR2004 - COVID and not
         raise DataUnusable(f"fold {FROZEN_FOLD} of {folder} needs positives and negatives: nothing can be judged on it")
-    rest = [entry for entry in entries if entry.fold != FROZEN_FOLD]
-    return data.load(folder, frozen, on_image), data.load(folder, rest, on_image)
+    return chosen
+
+
+def _reference(folder: Path, card: Card, scorer: Scorer, on_image: OnImage | None) -> dict[str, Any]:
+    """Empty where the card has one: a version may have been trained on more than this folder."""
+    if card.config.get(REFERENCE):
+        return {}
+    return reference(data.load(folder, _entries(folder, frozen=False), on_image), scorer)
 
 
 def with_golden(card: Card, weights: bytes) -> Card:
