@@ -177,23 +177,24 @@ def let_go(session: Session, run: Run) -> None:
     )
 
 
-def finish(session: Session, run: Run, state: RunState, *, actor: str, **told: Any) -> None:
-    """End the run, with columns of its kind, or raise LeaseLost and change nothing."""
+def finish(session: Session, run: Run, state: RunState, *, actor: str, **told: Any) -> bool:
+    """End the run, with columns of its kind, and return whether it was to be cancelled; or raise LeaseLost."""
     audit.hold(session)
-    _end(session, run, state, _ours(run), actor=actor, **told)
+    return _end(session, run, state, _ours(run), actor=actor, **told)
 
 
-def _end(session: Session, run: Run, state: RunState, where: Any, *, actor: str, **told: Any) -> None:
+def _end(session: Session, run: Run, state: RunState, where: Any, *, actor: str, **told: Any) -> bool:
     kind = type(run)
-    ended = session.scalar(
+    cancelling: bool | None = session.scalar(
         update(kind)
         .where(kind.id == run.id, where)
         .values(state=state, unfinished=None, lease_token=None, lease_until=None, finished_at=now(), **told)
-        .returning(kind.id)
+        .returning(kind.cancelling)
     )
-    if ended is None:
+    if cancelling is None:
         raise LeaseLost(run.id)
     _befell(session, run, state, actor, {name: value for name, value in told.items() if value is not None})
+    return cancelling
 
 
 def _ours(run: Run) -> Any:

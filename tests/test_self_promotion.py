@@ -12,7 +12,7 @@ from db.blobs import Blobs
 from db.retraining import RetrainingRun
 from db.verdicts import Finding, Verdict
 from tests.service import CARD
-from tests.test_trainer import Bench, Strike, decoders, stolen
+from tests.test_trainer import Bench, Strike, cancelled, decoders, stolen
 from training import retraining
 from training.lease import Lease
 from training.retraining import Parts
@@ -27,7 +27,16 @@ def judged(session: Session, blobs: Blobs, version: str, *, passed: bool) -> Ver
     """A candidate that the gate judged so, whose weights nobody can load."""
     registry.register(session, blobs, registry.Card(**vars(CARD) | {"version": version}), b"weights", actor="test")
     found = Finding("golden", passed=passed, measured=0.0, bound=0.01, words="golden 0")
-    return verdicts.record(session, version, [found], fold_fingerprint="fold", golden=[0.5], reference={}, actor="test")
+    return verdicts.record(
+        session,
+        version,
+        [found],
+        champion=registry.champion(session).version,
+        fold_fingerprint="fold",
+        golden=[0.5],
+        reference={},
+        actor="test",
+    )
 
 
 @pytest.fixture
@@ -71,8 +80,9 @@ def test_what_passes_is_promoted_by_itself_only_where_the_setting_says_so_and_th
     assert "no report of what b would change" in caplog.text
 
 
-def test_who_lost_the_run_promotes_nothing(ended: Ended) -> None:
-    assert outcome(ended(passed=True, setting="1", befalls=stolen)) == ("running", None, None)
+@pytest.mark.parametrize(("befalls", "state"), [(stolen, "running"), (cancelled, "succeeded")])
+def test_a_run_that_was_lost_or_cancelled_promotes_nothing(ended: Ended, befalls: Strike, state: str) -> None:
+    assert outcome(ended(passed=True, setting="1", befalls=befalls)) == (state, None, None)
 
 
 def test_a_run_is_not_lost_where_another_promotion_waits(

@@ -138,8 +138,9 @@ class Trainer:
             verdict = retraining.carry_out(self._parts, run, held)
         with self._parts.database.write() as session:  # both, or neither where this process is killed
             told = {"version": verdict.version, "passed": verdict.passed}
-            runs.finish(session, run, RunState.SUCCEEDED, actor=self._name, **told)
-            promotes = bool(self._parts.settings.retrain_promote) and retraining.promote_by_itself(session, verdict)
+            cancelled = runs.finish(session, run, RunState.SUCCEEDED, actor=self._name, **told)
+            may = bool(self._parts.settings.retrain_promote) and not cancelled
+            promotes = may and retraining.promote_by_itself(session, verdict)
         log.warning("%s made %s, which %s the gate", run.id, verdict.version, "passes" if verdict.passed else "fails")
         if promotes:
             self._tickets.ring_succession()
