@@ -19,6 +19,7 @@ from db.keys import Scope
 from db.promotions import Promotion, PromotionState
 from db.shadows import ShadowReport
 from db.tables import Label, Model
+from db.tenancy import DEFAULT
 from db.verdicts import Verdict
 
 blueprint = APIBlueprint("models", __name__, url_prefix="/v1/models", tag="Models")
@@ -63,7 +64,7 @@ class PromotionAnswer(BaseModel):
     who: str
     reason: str
     state: PromotionState = Field(description="Pending until a worker has tried the version")
-    problem: str | None = Field(description="Why no worker could use it; the old champion stayed")
+    problem: str | None = Field(description="Why no worker could use it, or who withdrew it; the old champion stayed")
     asked_at: datetime
     settled_at: datetime | None
 
@@ -184,12 +185,16 @@ def one(version: str) -> ModelWhole:
 
 
 def _seen_by(tenant: str, config: dict[str, Any]) -> dict[str, Any]:
-    """Which other hospitals gave labels is nobody's business."""
+    """Which other hospitals gave labels is nobody's business, and how many they gave is the installation's alone."""
     labels = config.get("labels")
     if labels is None:
         return config
     own = {name: images for name, images in labels["hospitals"].items() if name == tenant}
-    return config | {"labels": labels | {"hospitals": own}}
+    if tenant == DEFAULT:
+        return config | {"labels": labels | {"hospitals": own}}
+    # The histograms count the images of all: less those of the version before, they say how many came in.
+    told = {name: value for name, value in config.items() if name != "reference"}
+    return told | {"labels": {"run": labels["run"], "hospitals": own}}
 
 
 @blueprint.post("/<version>/promote")

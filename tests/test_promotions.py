@@ -16,6 +16,7 @@ from db.database import Database
 from db.promotions import Promotion
 from db.tables import Lane
 from db.verdicts import Finding
+from tests.access import key
 from tests.service import CARD
 from tests.uploading import Api
 
@@ -31,10 +32,19 @@ def registered(database: Database, blobs: Blobs, *versions: str) -> None:
             registry.register(session, blobs, card, version.encode(), actor="test")
 
 
-def judged(database: Database, version: str, *findings: Finding, fold: str = "fold") -> None:
+def judged(
+    database: Database, version: str, *findings: Finding, fold: str = "fold", against: str | None = None
+) -> None:
     with database.write() as session:
         verdicts.record(
-            session, version, findings or (GOOD,), fold_fingerprint=fold, golden=[0.5], reference={}, actor="test"
+            session,
+            version,
+            findings or (GOOD,),
+            champion=against or registry.champion(session).version,
+            fold_fingerprint=fold,
+            golden=[0.5],
+            reference={},
+            actor="test",
         )
 
 
@@ -106,6 +116,8 @@ def test_only_a_verdict_on_this_champion_and_this_data_counts(database: Database
     judged(database, "c", fold="other")
     refused("c", promotions.AlreadyChampion, "c")
     refused("b", promotions.NotJudged, "the champion now")
+    judged(database, "b", fold="other", against=CARD.version)  # whose judge began before the promotion
+    refused("b", promotions.NotJudged, f"against {CARD.version}, and c is the champion now")
     assert champion_of(database) == "c"
 
 
@@ -114,6 +126,7 @@ def test_the_bounds_of_earlier_verdicts_are_those_on_the_same_frozen_fold(databa
     registered(database, blobs, "b")
     judged(database, "b", GOOD, replace(BAD, bound=None))
     judged(database, "b", replace(GOOD, bound=0.6))
+    judged(database, "b", replace(GOOD, bound=float("nan")))
     judged(database, "b", BAD, fold="other")
     with database.read() as session:
         assert verdicts.bounds(session, "fold") == {GOOD.rule: [0.65, 0.6]}
@@ -251,12 +264,17 @@ def test_one_version_shows_its_verdict(api: Api, call: Callable[..., Any]) -> No
 
 
 def test_a_hospital_sees_of_the_labels_that_a_version_was_trained_on_only_its_own_count(api: Api) -> None:
-    told = {"run": "retraining_1", "images": 9, "hospitals": {"default": 4, "st-anna": 5}}
+    """The totals of all, and the histograms whose sum is one, are shown to the installation's own keys alone."""
+    told = {"run": "retraining_1", "images": 9, "left_out": 1, "positive": 3, "hospitals": {"default": 4, "st-anna": 5}}
+    config = {"labels": told, "reference": {"score": [1309]}, "seed": 7}
     with api.parts.database.write() as session:
-        card = registry.Card(**vars(CARD) | {"version": "b", "config": {"labels": told}})
+        card = registry.Card(**vars(CARD) | {"version": "b", "config": config})
         registry.register(session, api.parts.blobs, card, b"b", actor="test")
+    theirs = {"Authorization": f"Bearer {key(api.parts.system, tenant='st-anna')}"}
     shown: Any = api.client.get("/v1/models/b").json
-    assert shown["config"]["labels"] == told | {"hospitals": {"default": 4}}
+    assert shown["config"] == config | {"labels": told | {"hospitals": {"default": 4}}}
+    shown = api.client.application.test_client().get("/v1/models/b", headers=theirs).json
+    assert shown["config"] == {"labels": {"run": "retraining_1", "hospitals": {"st-anna": 5}}, "seed": 7}
 
 
 def test_a_promotion_names_the_hospitals_whose_own_operating_point_it_leaves_behind(
