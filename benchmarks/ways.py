@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from benchmarks import sights
 from benchmarks.sights import Greys, Maps, Sight
 from training import augmentation, probes
-from training.augmentation import Drawn, Strength
+from training.augmentation import Drawn
+from training.config import Strength
 from training.data import Radiographs
 from training.exposures import exposures
 from training.fit import shares

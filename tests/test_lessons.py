@@ -7,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from training import data, fit, lessons, textures
+from training.config import Config
 from worker.preparation import preparation
 from worker.radiograph import SIZE
 
@@ -64,7 +65,7 @@ def part(radiographs: data.Radiographs) -> data.Radiographs:
 
 @pytest.fixture(scope="module")
 def taught(part: data.Radiographs) -> Taught:
-    pictures = preparation(fit.Config.preprocessing, batch_size=8)(part.greys)
+    pictures = preparation(Config.preprocessing, batch_size=8)(part.greys)
     return lambda truth: lessons.lessons(pictures, truth, part.patients, fit.shares(part), seed=1)
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 from sqlalchemy import select, update
@@ -25,10 +26,12 @@ from tests.service import until
 from tests.uploading import Api
 from training import fit, harvest, lease
 from training.augmentation import steps
+from training.best_epoch import MEASURE
 from training.checkpoint import Checkpoint
+from training.config import Config
 from training.data import Radiographs
-from training.fit import Config
 from training.harvest import Labelled
+from training.index import FROZEN_FOLD
 from worker import decoder
 from worker.decoders import Decoders
 
@@ -84,7 +87,7 @@ def test_synthetic_purged_and_unscored_images_are_not_trained_on(database: Datab
 def test_a_new_image_never_reaches_the_frozen_fold_and_none_of_it_is_trained_on(
     radiographs: Radiographs, folder: Path, blobs: Blobs, decoders: Decoders
 ) -> None:
-    frozen = next(entry for entry in radiographs.entries if entry.fold == harvest.FROZEN_FOLD)
+    frozen = next(entry for entry in radiographs.entries if entry.fold == FROZEN_FOLD)
     known = next(entry for entry in radiographs.entries if entry.fold == 0)
     again = blobs.put((folder / frozen.file).read_bytes() + b"other bytes, the same pixels")
     theirs, ours, other = (blobs.put(picture(seed)) for seed in (1, 2, 3))
@@ -107,15 +110,15 @@ def test_a_new_image_never_reaches_the_frozen_fold_and_none_of_it_is_trained_on(
     }
     assert [(entry.file, entry.positive) for entry in together.entries[-2:]] == [(ours, True), (other, False)]
     assert together.entries[-2].fold == 0
-    assert [entry for entry in together.entries if entry.fold == harvest.FROZEN_FOLD] == [
-        entry for entry in radiographs.entries if entry.fold == harvest.FROZEN_FOLD
+    assert [entry for entry in together.entries if entry.fold == FROZEN_FOLD] == [
+        entry for entry in radiographs.entries if entry.fold == FROZEN_FOLD
     ]
     assert together.fingerprint != radiographs.fingerprint
     everybody = [
         harvest.joined(radiographs, [of("st-anna", other, positive=True, patient=str(number))], blobs, decoders)[0]
         for number in range(20)
     ]
-    assert harvest.FROZEN_FOLD not in {one.entries[-1].fold for one in everybody}
+    assert FROZEN_FOLD not in {one.entries[-1].fold for one in everybody}
 
 
 def test_a_new_label_for_a_picture_of_the_base_data_replaces_the_old_one(
@@ -262,7 +265,7 @@ def test_a_run_that_is_cut_short_goes_on_after_its_last_epoch(radiographs: Radio
     fitted = fit.fit(radiographs, config, lambda epoch, _of, _logs: seen.append(epoch), checkpoint)
     assert seen == [3]
     assert len(fitted.history["val_loss"]) == 3
-    assert fitted.best_epoch == int(np.argmin(fitted.history[fit.MEASURE])) + 1
+    assert fitted.best_epoch == int(np.argmin(fitted.history[MEASURE])) + 1
     other, rests = replace(config, epochs=4), list[None]()
     fit.fit(
         radiographs,
@@ -293,3 +296,13 @@ def test_what_is_restored_is_what_was_saved_and_damage_counts_as_nothing(tmp_pat
     assert Checkpoint(path).restore(other, {"seed": 2}) is None
     path.write_bytes(path.read_bytes()[:-100])
     assert Checkpoint(path).restore(other, {"seed": 1}) is None
+
+
+def test_a_checkpoint_of_another_optimizer_leaves_nothing_behind(tmp_path: Path) -> None:
+    _, model = fit.compiled(1e-3)
+    model.optimizer = keras.optimizers.SGD()
+    Checkpoint(tmp_path / "checkpoint.npz").save(model, [], {}, {})
+    _, other = fit.compiled(1e-3)
+    before = other.get_weights()
+    assert Checkpoint(tmp_path / "checkpoint.npz").restore(other, {}) is None
+    assert all(np.array_equal(mine, first) for mine, first in zip(other.get_weights(), before, strict=True))

@@ -8,7 +8,7 @@ import pytest
 
 from tests.project import COVID_CXR, needs_radiographs
 from training import phantoms, runs, shipped
-from training.fit import Config
+from training.config import Config
 from worker.decision import Decision
 from worker.predictor import Predictor
 from worker.radiograph import decode

@@ -13,7 +13,9 @@ import tensorflow as tf
 from tensorflow.core.util.event_pb2 import Event
 
 from training import calibration, data, fit, index, kept, provenance, runs
-from training.fit import Config
+from training.best_epoch import MEASURE, BestEpoch
+from training.checkpoint import Checkpoint
+from training.config import Config
 from training.index import DataUnusable
 from worker import cnn
 from worker.preparation import preparation
@@ -28,12 +30,13 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(radiograph
     assert once.history["loss"] != pytest.approx(other.history["loss"], rel=1e-5)
 
 
-def test_the_best_weights_are_copied_and_training_stops_when_it_no_longer_gets_better() -> None:
+def test_the_best_weights_are_copied_and_training_stops_for_good_when_it_no_longer_gets_better(tmp_path: Path) -> None:
     _, model = fit.compiled(5e-4)
-    measured = [3.0, 1.0, 2.0, 1.5]
-    left = iter(measured)
-    best = fit._BestEpoch(Config(patience=2), lambda: {fit.MEASURE: next(left)}, None)
+    measured = [float("nan"), 1.0, 2.0, 1.5]
+    left, kept_there = iter(measured), Checkpoint(tmp_path / "checkpoint.npz")
+    best = BestEpoch(Config(patience=2), lambda: {MEASURE: next(left)}, None, kept_there)
     best.set_model(model)
+    model.optimizer.build(model.trainable_variables)
     for epoch in range(len(measured)):
         assert not model.stop_training
         for variable in model.weights:
@@ -42,6 +45,8 @@ def test_the_best_weights_are_copied_and_training_stops_when_it_no_longer_gets_b
     assert model.stop_training
     assert best.epoch == 2
     assert all((weights == 2).all() for weights in best.weights)
+    again = BestEpoch(Config(patience=2), dict, None, kept_there)
+    assert again.resume(model) == Config.epochs, "a trainer that died then trains no epoch more"
 
 
 def test_the_weights_that_are_kept_give_the_lowest_loss_once_calibrated(radiographs: data.Radiographs) -> None:
@@ -54,7 +59,7 @@ def test_the_weights_that_are_kept_give_the_lowest_loss_once_calibrated(radiogra
     prepared = preparation(QUICK.preprocessing, batch_size=8)(validation.greys)
     raw = model.predict(prepared, verbose=0)[:, 0].astype(np.float64)
     loss = calibration.loss_when_calibrated(raw, validation.positive)
-    assert loss == pytest.approx(min(fitted.history[fit.MEASURE]), rel=1e-3)
+    assert loss == pytest.approx(min(fitted.history[MEASURE]), rel=1e-3)
 
 
 def test_the_test_fold_changes_nothing_in_training(radiographs: data.Radiographs) -> None:
@@ -124,29 +129,39 @@ def test_tensorboard_finds_every_curve_of_every_epoch(radiographs: data.Radiogra
     assert found["val_loss"] == pytest.approx(fitted.history["val_loss"])
 
 
-def test_two_devices_train_together_by_the_same_command(folder: Path) -> None:
+def test_two_devices_train_together_and_go_on_after_a_kill_by_the_same_command(folder: Path, tmp_path: Path) -> None:
     """In a process of its own: devices are made before TensorFlow's first use."""
     program = """
-import sys
+import contextlib, json, sys
 import tensorflow as tf
 cpu, = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 from pathlib import Path
 from tests.test_training import QUICK
 from training import data, distribution, fit, index
-folder = Path(sys.argv[1])
+from training.checkpoint import Checkpoint
+folder, kept = map(Path, sys.argv[1:])
 radiographs = data.load(folder, index.index(folder))
 assert distribution.strategy("CPU").num_replicas_in_sync == 2
-print([fit.fit(radiographs, QUICK, devices=kind).history["loss"] for kind in ("CPU", "GPU")])
+first = {}
+for kind in ("GPU", "CPU"):
+    def die(epoch, epochs, logs):
+        first[kind] = logs["loss"]
+        raise KeyboardInterrupt
+    with contextlib.suppress(KeyboardInterrupt):
+        fit.fit(radiographs, QUICK, die, Checkpoint(kept / kind), devices=kind)
+together = fit.fit(radiographs, QUICK, None, Checkpoint(kept / "CPU"), devices="CPU").history["loss"]
+print(json.dumps([first["GPU"], first["CPU"], *together]))
 """
     done = subprocess.run(
-        [sys.executable, "-c", program, folder],
+        [sys.executable, "-c", program, folder, tmp_path],
         capture_output=True,
         check=False,
         text=True,
         cwd=Path(__file__).parents[1],
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    together, alone = json.loads(done.stdout.splitlines()[-1])
-    assert together[0] == pytest.approx(alone[0], abs=0.02)  # later steps of Adam make much of a rounding
-    assert together[1] < together[0]
+    alone, together, kept, went_on = json.loads(done.stdout.splitlines()[-1])
+    assert together == pytest.approx(alone, abs=0.02)  # later steps of Adam make much of a rounding
+    assert kept == together
+    assert went_on < together

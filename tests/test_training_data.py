@@ -8,8 +8,8 @@ import pytest
 
 from tests.project import COVID_CXR, needs_radiographs
 from training import augmentation, data, exposures, fit, index, probes
-from training.augmentation import Drawn, Strength
-from training.fit import Config
+from training.augmentation import Drawn
+from training.config import Config, Strength
 from training.index import DataUnusable
 from worker.radiograph import SIZE, decode
 

@@ -8,22 +8,8 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from training.config import Strength
 from worker.radiograph import SIZE
-
-
-@dataclass(frozen=True)
-class Strength:
-    """Largest change: shift and zoom as fractions, turn in radians, contrast as fraction; noise in grey levels.
-
-    Half of the pictures are mirrored where `mirror` is set: both lungs then take each other's place.
-    """
-
-    shift: float = 0.04
-    turn: float = 0.06
-    zoom: float = 0.08
-    contrast: float = 0.25
-    noise: float = 6.0
-    mirror: bool = True
 
 
 @dataclass(frozen=True)

@@ -41,20 +41,23 @@ class Checkpoint:
     def restore(self, model: keras.Model, config: dict[str, Any]) -> tuple[Arrays, dict[str, Any]] | None:
         """Put model and optimizer back to where they were, and return the best weights and the state.
 
-        None where nothing was kept, or under another `config`.
+        None where nothing was kept, or under another `config`; model and optimizer are then as they were.
         """
-        model.optimizer.build(model.trainable_variables)
         try:
             with np.load(io.BytesIO(self._path.read_bytes()), allow_pickle=False) as file:
                 meta = json.loads(file[_META].tobytes())
                 weights, best, inner = (_listed(name, file) for name in (_WEIGHT, _BEST, _OPTIMIZER))
-            if meta["config"] != json.loads(json.dumps(config)):
-                return None
-            model.set_weights(weights)
-            for variable, value in zip(model.optimizer.variables, inner, strict=True):
-                variable.assign(value)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None
+        if meta["config"] != json.loads(json.dumps(config)):
+            return None
+        with model.distribute_strategy.scope():  # variables of several devices are made nowhere else
+            model.optimizer.build(model.trainable_variables)
+        there = [*model.weights, *model.optimizer.variables]
+        if [variable.shape for variable in there] != [array.shape for array in (*weights, *inner)]:
+            return None
+        for variable, array in zip(there, (*weights, *inner), strict=True):
+            variable.assign(array)
         state: dict[str, Any] = meta["state"]
         return best, state
 

@@ -19,6 +19,7 @@ from db.registry import Card
 from settings import Settings
 from terminal import NOTICE, answer, answers, bar, fail, json_option, table, words
 from training import shipped
+from training.config import Config
 from training.index import DataUnusable
 from worker import device
 from worker.decision import Decision
@@ -32,19 +33,21 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
 @click.command()
 @click.option("--data", "folder", type=_FOLDER, required=True, help="Folder of CLASS/images and CLASS/masks.")
-@click.option("--epochs", type=click.IntRange(min=1), default=30, show_default=True, help="At most; it may stop early.")
-@click.option("--seed", type=int, default=7, show_default=True)
+@click.option(
+    "--epochs", type=click.IntRange(min=1), default=Config.epochs, show_default=True, help="At most; it may stop early."
+)
+@click.option("--seed", type=int, default=Config.seed, show_default=True)
 @click.option(
     "--sensitivity",
     type=_SHARE,
-    default=0.95,
+    default=Config.sensitivity,
     show_default=True,
     help="Of the operating point, on the validation fold.",
 )
 @click.option(
     "--specificity",
     type=_SHARE,
-    default=0.9,
+    default=Config.specificity,
     show_default=True,
     help="Only where the validation fold reaches it is an image called positive.",
 )
@@ -57,7 +60,6 @@ def train(settings: Settings, /, folder: Path, out: Path | None, **chosen: Any) 
     """Train the CNN, evaluate it on the held-out fold, and register it as a new version."""
     device.quiet()
     from training import runs, verdicts  # noqa: PLC0415 - loads TensorFlow
-    from training.fit import Config  # noqa: PLC0415
 
     config = Config(**chosen)
     started = f"{datetime.now(UTC):%Y-%m-%dT%H%M%S}-seed-{config.seed}"

@@ -1,7 +1,7 @@
 """Trains the given CNN on what serving will show it, and keeps the best epoch."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,54 +10,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training import augmentation, calibration, distribution, memory
-from training.augmentation import Drawn, Strength
+from training.augmentation import Drawn
+from training.best_epoch import MEASURE, BestEpoch, OnEpoch
 from training.calibration import Wanted
 from training.checkpoint import Checkpoint
+from training.config import Config
 from training.curves import Curves
 from training.data import Radiographs
 from training.exposures import exposures
-from training.index import FOLDS, DataUnusable
+from training.index import DataUnusable
 from training.lessons import HINTS, lessons
-from worker import cnn, unfolding
+from worker import cnn
 from worker.decision import Decision
 from worker.preparation import Prepare, preparation
 
-OnEpoch = Callable[[int, int, dict[str, float]], None]
 OnStep = Callable[[], None]
 
-MEASURE: Final = "val_calibrated_loss"
-"""By which the epoch is chosen; it stands in the learning curves."""
-
 _PREDICTED_TOGETHER: Final = 64
-
-
-@dataclass(frozen=True)
-class Config:
-    """Everything that decides a run beside the data; it is stored whole with the weights."""
-
-    preprocessing: str = unfolding.VERSION
-    epochs: int = 30
-    patience: int = 15
-    batch_size: int = 32
-    learning_rate: float = 8e-4
-    seed: int = 7
-    exposures: int = 8
-    """Changed copies of each training radiograph, beside the radiograph as it is."""
-    taught: float = 0.7
-    """Share of each target that a machine on textures tells; the label has the rest."""
-    hints: float = 1.0
-    """Weight of the textures that the CNN must tell while it trains, beside the class."""
-    validation_fold: int = 4
-    test_fold: int = FOLDS - 1
-    sensitivity: float = 0.95
-    """Of the operating point, on the validation fold."""
-    specificity: float = 0.9
-    """From which on, on the validation fold, an image is called positive."""
-    augmentation: Strength = field(default_factory=Strength)
-
-    @property
-    def training_folds(self) -> tuple[int, ...]:
-        return tuple(fold for fold in range(FOLDS) if fold not in {self.validation_fold, self.test_fold})
 
 
 @dataclass(frozen=True)
@@ -120,7 +89,7 @@ def fit(
     def raw() -> NDArray[np.float64]:
         return np.asarray(given.predict(held_back, batch_size=_PREDICTED_TOGETHER, verbose=0)[:, 0], np.float64)
 
-    best = _BestEpoch(config, lambda: _measured(raw(), validation.positive), on_epoch, checkpoint)
+    best = BestEpoch(config, lambda: _measured(raw(), validation.positive), on_epoch, checkpoint)
     learner.fit(
         _batches(training, config, prepare),
         initial_epoch=best.resume(learner),
@@ -189,53 +158,3 @@ def _falling(config: Config, *, steps: int) -> Any:
 def _check(part: Radiographs, name: str) -> None:
     if len(set(part.positive.tolist())) < 2:  # noqa: PLR2004 - COVID and not
         raise DataUnusable(f"the {name} folds need positives and negatives: add patients of both")
-
-
-class _BestEpoch(keras.callbacks.Callback):  # type: ignore[misc] # keras is untyped
-    """Copies the weights of the lowest measure and stops when it has not fallen for `patience` epochs.
-
-    The measure is the validation loss after calibration, as serving calibrates: the plain one punishes a network that
-    is too sure of itself, which calibration mends, and stopped one of three seeds at its third epoch.
-    """
-
-    def __init__(
-        self,
-        config: Config,
-        measure: Callable[[], dict[str, float]],
-        on_epoch: OnEpoch | None = None,
-        checkpoint: Checkpoint | None = None,
-    ) -> None:
-        super().__init__()
-        self._checkpoint = checkpoint
-        self._config = config
-        self._measure = measure
-        self._on_epoch = on_epoch
-        self._loss = np.inf
-        self.epoch = 0
-        self.weights: list[NDArray[np.float32]] = []
-        self.history: dict[str, list[float]] = {}
-
-    def resume(self, model: keras.Model) -> int:
-        """Put the model back to the last epoch that was kept, and return its number; 0 where there is none of this config."""
-        kept = self._checkpoint.restore(model, asdict(self._config)) if self._checkpoint else None
-        if kept is None:
-            return 0
-        self.weights, state = kept
-        self._loss, self.epoch, self.history = state["loss"], state["best"], state["history"]
-        return int(state["epoch"])
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
-        logs |= {"loss": logs.pop("covid_loss"), "accuracy": logs.pop("covid_accuracy")} | self._measure()
-        if not self.weights or logs[MEASURE] < self._loss:
-            self._loss, self.epoch = logs[MEASURE], epoch + 1
-            # Copied: what get_weights returns may change with the next step.
-            self.weights = [np.array(weights) for weights in self.model.get_weights()]
-        for name, value in logs.items():
-            self.history.setdefault(name, []).append(float(value))
-        if self._checkpoint:
-            state = {"epoch": epoch + 1, "best": self.epoch, "loss": float(self._loss), "history": self.history}
-            self._checkpoint.save(self.model, self.weights, asdict(self._config), state)
-        if self._on_epoch:
-            self._on_epoch(epoch + 1, self._config.epochs, {name: float(value) for name, value in logs.items()})
-        if epoch + 1 - self.epoch >= self._config.patience:
-            self.model.stop_training = True

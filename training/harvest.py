@@ -18,12 +18,9 @@ from db.blobs import Blobs
 from db.labels import GroundTruth, Truth
 from db.tables import Batch, Image, Result
 from training.data import Radiographs
-from training.index import FOLDS, POSITIVE, Entry
+from training.index import FROZEN_FOLD, POSITIVE, Entry
 from worker.decoders import Decoded, Decoders
 from worker.radiograph import SIZE
-
-FROZEN_FOLD: Final = FOLDS - 1
-"""Nothing is ever trained on it, and no new image gets into it."""
 
 _NEGATIVE: Final = "Labelled"
 

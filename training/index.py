@@ -9,6 +9,9 @@ from typing import Final
 
 FOLDS: Final = 6
 
+FROZEN_FOLD: Final = FOLDS - 1
+"""Nothing is ever trained on it, and no new image gets into it."""
+
 POSITIVE: Final = "COVID"
 """Name of the positive folder; every other folder with `images/` in it is negative."""
 

@@ -17,8 +17,9 @@ from db.verdicts import Verdict
 from settings import Settings
 from training import data, harvest, runs, verdicts
 from training.checkpoint import Checkpoint
+from training.config import Config
 from training.data import Radiographs
-from training.fit import Config, OnStep
+from training.fit import OnStep
 from training.index import DataUnusable, index
 from training.lease import Lease
 from worker import shadow

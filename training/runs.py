@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 
 from db.registry import Card
 from training import data
+from training.best_epoch import OnEpoch
 from training.checkpoint import Checkpoint
+from training.config import Config
 from training.data import Radiographs
 from training.evaluate import EVERYTHING, HELD_OUT, Evaluation, evaluate
-from training.fit import Config, Fitted, OnEpoch, OnStep, fit
+from training.fit import Fitted, OnStep, fit
 from training.index import FOLDS, DataUnusable, Entry, folds_are_stated, index
 from training.kept import CARD, WEIGHTS
 from training.provenance import provenance

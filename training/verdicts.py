@@ -13,15 +13,12 @@ from db.database import Database
 from db.registry import Card
 from db.verdicts import Verdict
 from training import acceptance, data
-from training.index import FOLDS, DataUnusable, Entry, index
+from training.index import FROZEN_FOLD, DataUnusable, Entry, index
 from training.reference import REFERENCE, reference
 from training.scorer import Scorer, scorer_of
 from worker import golden
 from worker.decision import Decision
 from worker.predictor import Predictor
-
-FROZEN_FOLD: Final = FOLDS - 1
-"""Nothing is ever trained on it, and no new image gets into it."""
 
 _GOLDEN: Final = "golden"
 _TOGETHER: Final = 8
