@@ -1,0 +1,8 @@
+"""The tests, and the processes that they start, compute on one thread each: threads that wait for work spin.
+
+On two cores that three files at once share, the matrices of one training took more than twice the processor time.
+"""
+
+import os
+
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # read where NumPy is imported, which is later than this

@@ -33,7 +33,8 @@ def textures(pictures: NDArray[np.uint8]) -> Numbers:
 def _numbers(pictures: NDArray[np.uint8]) -> Numbers:
     grey = pictures.reshape(-1, SIZE, SIZE).astype(np.float32) * np.float32(1 / 255)
     lungs = np.stack([grey[:, :, :_WIDE], grey[:, :, : _WIDE - 1 : -1]], axis=1)  # both with the outer edge first
-    energy = np.log(np.stack([_energies(lungs, *pair) for pair in _SLOPES], axis=2) + _LEAST)
+    stacked = np.ascontiguousarray(lungs.transpose(2, 0, 1, 3))
+    energy = np.log(np.stack([_energies(stacked, *pair) for pair in _SLOPES], axis=2) + _LEAST)
     parts = []
     for kind in (energy[..., :_EDGES], energy[..., _EDGES:]):
         mean = kind.mean(axis=-1, keepdims=True)
@@ -44,14 +45,18 @@ def _numbers(pictures: NDArray[np.uint8]) -> Numbers:
 
 
 def _energies(lungs: Numbers, down: Numbers, across: Numbers) -> Numbers:
-    """Return (n, 2, regions, directions) mean squares of what is positive, of one size of Gaussians."""
-    rows = [lungs @ each.T for each in across]
+    """Return (n, 2, regions, directions) mean squares of what is positive, of one size of Gaussians.
+
+    `lungs` has its rows first, (_HIGH, n, 2, _WIDE): few large products of matrices take a tenth of many small ones.
+    """
+    rows = [(lungs.reshape(-1, _WIDE) @ each.T).reshape(_HIGH, -1) for each in across]
     derivatives = np.stack(
-        [down[0] @ rows[1], down[1] @ rows[0], down[0] @ rows[2], down[2] @ rows[0], down[1] @ rows[1]], axis=-1
+        [down[0] @ rows[1], down[1] @ rows[0], down[0] @ rows[2], down[2] @ rows[0], down[1] @ rows[1]]
     )
-    energy = np.square(np.maximum(derivatives @ _STEERED, 0))
-    regions = energy.reshape(len(lungs), 2, _ROWS, _HIGH // _ROWS, _COLUMNS, _WIDE // _COLUMNS, -1)
-    return np.asarray(regions.mean(axis=(3, 5)).reshape(len(lungs), 2, _ROWS * _COLUMNS, -1))
+    energy = np.square(np.maximum(_STEERED.T @ derivatives.reshape(5, -1), 0))
+    count = lungs.shape[1]
+    regions = energy.reshape(-1, _ROWS, _HIGH // _ROWS, count, 2, _COLUMNS, _WIDE // _COLUMNS).mean(axis=(2, 6))
+    return np.asarray(regions.transpose(2, 3, 1, 4, 0).reshape(count, 2, _ROWS * _COLUMNS, -1))
 
 
 def _steered() -> Numbers:
