@@ -1,6 +1,7 @@
 """Where the model looked: the heat moves when the finding moves, and lies on the radiograph where the lung lies."""
 
 import io
+from contextlib import closing
 from pathlib import Path
 
 import keras
@@ -8,12 +9,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from sqlalchemy import update
 
-from db import heatmaps
+from db import heatmaps, registry
 from db.blobs import Blobs
-from tests.service import Service
+from db.database import Database
+from db.tables import Result
+from tests import labelled, migrated
+from tests.service import CARD, Service
 from training import phantoms, shipped
-from worker import cnn, heatmap, unfolding
+from worker import cnn, explanation, heatmap, unfolding
+from worker.decoders import Decoders
 from worker.radiograph import SIZE, Grey, decode
 
 PLACES = {"upper left": (34, 34), "upper right": (34, 94), "lower left": (94, 34), "lower right": (94, 94)}
@@ -100,6 +106,23 @@ def test_heatmaps_go_with_their_batch_and_with_time(kept: Blobs) -> None:
     assert not heatmaps.path(kept, "batch_1", "result_1").exists()
     assert heatmaps.path(kept, "batch_2", "result_2").read_bytes() == b"png"
     assert heatmaps.tidy(kept, older_than_seconds=-1) == 1
+
+
+def test_its_image_is_decoded_under_the_limits_of_the_decoding_children(
+    kept: Blobs, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    database = Database(migrated.sqlite(tmp_path / "test.db"))
+    with database.write() as session:
+        registry.register(session, kept, CARD, b"weights", actor="test")
+        registry.appoint(session, registry.CHAMPION, CARD.version, actor="test")
+    labelled.classified(database, kept, phantoms._png(phantoms.phantom(1)))
+    with database.write() as session:
+        changed = update(Result).values(weights_sha256=kept.put(b"weights")).returning(Result.id)
+        result_id = session.scalars(changed).one()
+    with closing(Decoders(1, seconds=20, address_space=2 << 30, max_pixels=100)) as decoders:
+        assert not explanation.make(database, kept, decoders, result_id)
+    assert f"no heatmap of {result_id}: too_large" in caplog.text
+    database.close()
 
 
 def test_a_worker_makes_the_heatmap_that_the_api_is_asked_for(service: Service) -> None:

@@ -9,27 +9,26 @@ from db import heatmaps, results
 from db.blobs import BlobDamaged, Blobs
 from db.database import Database
 from db.tables import Batch
-from worker.decoder import answer
-from worker.formats import MAX_PIXELS
+from worker.decoders import Decoders, DecodersUnusable
 from worker.rejection import ImageRejected
 from worker.tickets import EXPLAIN
 
 log = logging.getLogger(__name__)
 
 
-def register(app: Celery, database: Database, blobs: Blobs, *, max_pixels: int) -> None:
+def register(app: Celery, database: Database, blobs: Blobs, decoders: Decoders) -> None:
     """Teach a worker to make heatmaps."""
     alone = threading.Lock()
 
     def explain(result_id: str) -> None:
         """Make it, unless it is there or cannot be made; who waits for it then waits in vain."""
         with alone:
-            make(database, blobs, result_id, max_pixels=max_pixels)
+            make(database, blobs, decoders, result_id)
 
     app.task(name=EXPLAIN)(explain)
 
 
-def make(database: Database, blobs: Blobs, result_id: str, *, max_pixels: int = MAX_PIXELS) -> bool:
+def make(database: Database, blobs: Blobs, decoders: Decoders, result_id: str) -> bool:
     """Return whether the heatmap of this result is there now."""
     with database.read() as session:
         found = results.one(session, result_id)
@@ -42,10 +41,10 @@ def make(database: Database, blobs: Blobs, result_id: str, *, max_pixels: int = 
         return True
     from worker import heatmap  # noqa: PLC0415 - loads TensorFlow, which the device must precede
 
-    decoded = answer(blobs.path(result.image_sha256), max_pixels=max_pixels)
     try:
+        (decoded,) = decoders.decode([blobs.path(result.image_sha256)])
         weights = blobs.read(result.weights_sha256)
-    except (OSError, BlobDamaged) as error:
+    except (OSError, BlobDamaged, DecodersUnusable) as error:
         log.warning("no heatmap of %s: %s", result_id, type(error).__name__)
         return False
     if isinstance(decoded, ImageRejected):

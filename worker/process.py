@@ -52,10 +52,10 @@ def run(settings: Settings) -> None:
     sys.setswitchinterval(_SWITCH_SECONDS)
     database, blobs = Database(settings.database_url), Blobs(settings.blobs)
     app = celery_app(settings)
-    explanation.register(app, database, blobs, max_pixels=settings.max_pixels)
     keep = Keep(images=settings.keep_images_days, results=settings.keep_results_days, audit=settings.keep_audit_days)
     schedule.register(app, Clockwork(database, blobs, Heads(settings.audit_heads), keep))
     with _decoders(settings) as decoders:
+        explanation.register(app, database, blobs, decoders)
         device_name = device.prepare()
         from worker.confirmation import Confirmations  # noqa: PLC0415 - loads TensorFlow, which the device must precede
         from worker.line import Line  # noqa: PLC0415
