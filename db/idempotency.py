@@ -69,9 +69,7 @@ def of_items(items: Sequence[Item]) -> list[tuple[str, str, str | None]]:
 def earlier(session: Session, key: str, request: str) -> Earlier | None:
     """Return what came of the request that this key stands for, or None; raise KeyReused if it was another request."""
     row = session.execute(
-        select(IdempotencyKey, IdempotencyKey.at > now(-_FRESH_SECONDS)).where(
-            IdempotencyKey.key.in_((_kept(key), key))  # as it stands where it was kept before it was hashed
-        )
+        select(IdempotencyKey, IdempotencyKey.at > now(-_FRESH_SECONDS)).where(IdempotencyKey.key == _kept(key))
     ).one_or_none()
     if row is None:
         return None

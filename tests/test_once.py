@@ -1,5 +1,6 @@
 """`Idempotency-Key` on every POST: done once, answered again."""
 
+import hashlib
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -59,6 +60,15 @@ def test_the_key_belongs_to_the_body_and_to_the_address(api: Api) -> None:
     others = [opened(api, "k1", lane="urgent"), api.client.post(f"{address}/cancel", headers={"Idempotency-Key": "k1"})]
     assert [(answer.status_code, answer.json["code"]) for answer in others] == [(422, "idempotency_key_reused")] * 2
     assert rows(api) == 1
+
+
+def test_a_key_that_is_the_sha_256_of_another_is_a_key_of_its_own(api: Api) -> None:
+    keys = "k1", hashlib.sha256(b"k1").hexdigest()
+    first, second = (
+        opened(api, key, lane=lane).json["id"] for key, lane in zip(keys, ("urgent", "routine"), strict=True)
+    )
+    assert first != second
+    assert opened(api, "k1", lane="urgent").json["id"] == first
 
 
 def test_a_cancellation_that_is_repeated_is_not_refused(api: Api, radiograph: Radiograph) -> None:
