@@ -134,6 +134,38 @@ def test_a_new_label_for_a_picture_of_the_base_data_replaces_the_old_one(
     assert (mine.fold, mine.source) == (known.fold, known.source)
 
 
+def test_a_patient_is_known_by_pixels_too_and_is_in_one_fold_or_not_at_all(
+    radiographs: Radiographs, folder: Path, blobs: Blobs, decoders: Decoders
+) -> None:
+    def of_fold(fold: int) -> str:
+        known = next(entry for entry in radiographs.entries if entry.fold == fold)
+        return blobs.put((folder / known.file).read_bytes())
+
+    others = [blobs.put(picture(seed)) for seed in (1, 2, 3)]
+    again = blobs.put(picture(3) + b"other bytes, the same pixels")
+    new = [
+        of("st-anna", others[0], positive=True, patient="P-1"),
+        of("st-anna", of_fold(FROZEN_FOLD), positive=True, patient="P-1"),
+        *(of("st-anna", sha256, positive=True, patient="P-2") for sha256 in (others[1], of_fold(1), of_fold(4))),
+        *(of("st-anna", sha256, positive=sha256 == again, patient=sha256) for sha256 in (others[2], again)),
+    ]
+    together, used = harvest.joined(radiographs, new, blobs, decoders)
+    assert used == [*new[2:5], new[6]], "none of the frozen fold's patient, and of the same pixels the newest label"
+    assert [entry.fold for entry in together.entries[-4:-1]] == [4, 1, 4], "the base data stays where it is"
+    assert together.entries[-1].positive
+
+
+def test_what_a_run_began_with_is_remembered_and_damage_or_an_older_shape_counts_as_nothing(tmp_path: Path) -> None:
+    path, found = tmp_path / "run" / "labels.json", [of("st-anna", "f" * 64, positive=True, patient="x")]
+    assert harvest.remembered(path, found) == found
+    assert harvest.remembered(path, []) == found
+    whole = path.read_text()
+    for older in (whole[:20], whole.replace('"by"', '"before"')):
+        path.write_text(older)
+        assert harvest.remembered(path, found * 2) == found * 2
+        assert harvest.remembered(path, []) == found * 2
+
+
 def test_a_corrupt_image_and_one_that_is_gone_are_left_out(
     radiographs: Radiographs, blobs: Blobs, decoders: Decoders
 ) -> None:

@@ -1,5 +1,6 @@
 """New radiographs to train on: stored images whose newest label says what they are, never from the frozen fold."""
 
+import contextlib
 import hashlib
 import json
 from collections import Counter
@@ -23,6 +24,7 @@ from worker.decoders import Decoded, Decoders
 from worker.radiograph import SIZE
 
 _NEGATIVE: Final = "Labelled"
+_NO_FOLD: Final = -1
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Labelled:
 
 
 def labelled(session: Session) -> list[Labelled]:
-    """Return the images of patients that have a score and a label, each of its bytes once, by its newest label."""
+    """Return the images of patients that have a score and a label, each of its bytes once, by its newest label; the newest last."""
     holds = labels.holding()
     statement = (
         select(Image.sha256, Image.accession, GroundTruth)
@@ -55,16 +57,19 @@ def labelled(session: Session) -> list[Labelled]:
     for sha256, accession, label in session.execute(statement):
         whose = label.patient or (labels.pseudonym(accession) if accession else sha256)
         positive = label.label == Truth.POSITIVE
-        found[sha256] = Labelled(sha256, positive, whose, label.tenant, label.source)  # in place of an earlier label's
+        found.pop(sha256, None)  # an earlier label's, so that the newest stand last
+        found[sha256] = Labelled(sha256, positive, whose, label.tenant, label.source)
     return list(found.values())
 
 
 def remembered(path: Path, found: Sequence[Labelled]) -> list[Labelled]:
     """Return what the run began with, by the file that it wrote then; a run that goes on must not see other labels."""
-    if path.is_file():
+    with contextlib.suppress(FileNotFoundError, ValueError, TypeError):  # of a version before this one, or cut off
         return [Labelled(**row) for row in json.loads(path.read_text(encoding="utf-8"))]
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps([asdict(row) for row in found]), encoding="utf-8")
+    unfinished = path.with_suffix(".part")
+    unfinished.write_text(json.dumps([asdict(row) for row in found]), encoding="utf-8")
+    unfinished.replace(path)
     return list(found)
 
 
@@ -73,25 +78,41 @@ def joined(
 ) -> tuple[Radiographs, list[Labelled]]:
     """Return the base data with the new radiographs, and which of these got in.
 
-    What cannot be decoded, shows the pixels of the frozen fold, or is of one of its patients, stays out. Of pixels that
-    the base data has too, the new label holds.
+    What cannot be decoded, or is of a patient of the frozen fold, stays out. Of the same pixels the newest label holds,
+    in the base data too, which stays in its folds.
     """
-    frozen = [entry.fold == FROZEN_FOLD for entry in base.entries]
+    seen = list(_decoded(new, blobs, decoders))
+    folds = _folds(base, seen)
     places = {digest(grey): place for place, grey in enumerate(base.greys)}
-    folds = {labels.pseudonym(entry.patient): entry.fold for entry in base.entries}
-    replaced, used, entries, greys = set[int](), list[Labelled](), list[Entry](), list[NDArray[np.uint8]]()
-    for row, grey in _decoded(new, blobs, decoders):
-        place = places.get(digest(grey))
-        if folds.get(row.patient) == FROZEN_FOLD or (place is not None and frozen[place]):
-            continue
-        if place is not None:
-            replaced.add(place)
-        used.append(row)
-        fold = folds.get(row.patient, int(_hash(row.patient), 16) % FROZEN_FOLD)
-        entries.append(_entry(row, fold, None if place is None else base.entries[place]))
-        greys.append(grey)
-    kept = [place for place in range(len(base.entries)) if place not in replaced]
-    return _together(base, kept, entries, greys), used
+    newest = {digest(grey): (row, grey) for row, grey in seen if folds[row.patient] != FROZEN_FOLD}
+    known = [places.get(pixels) for pixels in newest]
+    entries = [
+        _entry(row, folds[row.patient], None if place is None else base.entries[place])
+        for place, (row, _) in zip(known, newest.values(), strict=True)
+    ]
+    kept = [place for place in range(len(base.entries)) if place not in known]
+    return _together(base, kept, entries, [grey for _, grey in newest.values()]), [row for row, _ in newest.values()]
+
+
+def _folds(base: Radiographs, seen: Sequence[tuple[Labelled, NDArray[np.uint8]]]) -> dict[str, int]:
+    """Return each patient's fold: the highest one that labels and pixels link to, else one that follows from the name.
+
+    The highest: so the frozen fold wins, then the one that validates.
+    """
+    known = sorted(zip(base.entries, base.greys, strict=True), key=lambda pair: pair[0].fold)
+    found = {labels.pseudonym(entry.patient): (entry.fold, "") for entry, _ in known}
+    found |= {digest(grey): (entry.fold, "") for entry, grey in known}
+    links = [(row.patient, digest(grey)) for row, grey in seen]
+    for patient, pixels in links:
+        found.setdefault(patient, (_NO_FOLD, patient))
+        found.setdefault(pixels, (_NO_FOLD, patient))
+    while any(found[patient] != found[pixels] for patient, pixels in links):
+        for patient, pixels in links:
+            found[patient] = found[pixels] = max(found[patient], found[pixels])
+    return {
+        patient: int(_hash(found[patient][1]), 16) % FROZEN_FOLD if found[patient][0] == _NO_FOLD else found[patient][0]
+        for patient, _ in links
+    }
 
 
 def digest(grey: NDArray[np.uint8]) -> str:
