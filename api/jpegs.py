@@ -46,8 +46,6 @@ def cleaned(data: Pieces, *, same_length: bool = False) -> Iterator[Piece]:
         if marker == _SCAN:
             scanned = True
             yield from scan(data)
-            if same_length and not data.peek(1):
-                return  # without its last marker, which the decoders of DICOM forgive
     raise ImageRejected("truncated", "more segments than any image needs")
 
 

@@ -19,6 +19,7 @@ from pydicom.uid import (
     MPEG2MPML,
     MPEG4HP41,
     DeflatedExplicitVRLittleEndian,
+    JPEGBaseline8Bit,
     SMPTEST211020UncompressedProgressiveActiveVideo,
 )
 
@@ -82,7 +83,9 @@ def catalogue() -> Iterator[tuple[str, str, list[bytes]]]:
     grey, jpeg, dicom = saved(grey_image()), saved(grey_image(), "JPEG"), written(radiograph())
     grey_16 = (pictures.CHEST.astype(">u2") * 257).astype(">u2")
     alpha = Image.merge("LA", (grey_image(), grey_image()))
-    yield "truncated", "truncated", [b"", jpeg[: len(jpeg) // 2], grey[:-12], grey[:200], dicom[:-900], dicom[:200]]
+    inside = written(encapsulated(JPEGBaseline8Bit, dicoms.jpeg(CHEST)[:-900]))
+    cut = [b"", jpeg[: len(jpeg) // 2], grey[:-12], grey[:200], dicom[:-900], dicom[:200], inside]
+    yield "truncated", "truncated", cut
     tiff, gif, bitmap = (saved(grey_image(), kind) for kind in ("TIFF", "GIF", "BMP"))
     yield "other types", "unsupported_type", [tiff, gif, bitmap, b"%PDF-1.7", b"MZ" + bytes(500), b"<html>"]
     asking = radiograph(Rows=65535, Columns=65535, PixelData=bytes(8))

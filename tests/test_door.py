@@ -189,7 +189,7 @@ def test_what_is_cut_off_is_truncated_wherever_that_was() -> None:
         jpeg = saved(Image.fromarray(chest(24)), "JPEG", progressive=progressive)
         assert {rejection(jpeg[:length]) for length in range(3, len(jpeg))} == {"truncated"}
     inside = made.encapsulated(JPEGBaseline8Bit, made.jpeg(made.CHEST)[:-2])
-    np.testing.assert_array_equal(decode(cleaned(made.written(inside))), decode(made.written(inside)))
+    assert rejection(made.written(inside)) == "truncated"
 
 
 def test_a_header_is_enough_for_a_png_or_jpeg_of_too_many_pixels() -> None:

@@ -10,10 +10,16 @@ from pydicom import Dataset, dcmread
 from pydicom.encaps import get_frame
 from pydicom.filereader import _read_file_meta_info, read_preamble
 from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut, get_decoder, pixel_array
-from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000TransferSyntaxes, RLELossless
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    JPEG2000TransferSyntaxes,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    RLELossless,
+)
 
 from db.identifiers import Identifiers
-from worker import frames
+from worker import frames, jpegs
 from worker.depths import depth
 from worker.formats import CHEST_PARTS, LATERAL_VIEWS, RADIOGRAPHS
 from worker.rejection import BILEVEL, LATERAL_VIEW, OTHER_BODY_PART, PALETTE, ImageRejected, damage_rejected
@@ -22,6 +28,8 @@ _LONGEST_IDENTIFIER = 64  # of a UID; an accession number has 16 characters
 _FEW_BITS, _MOST_BITS = 8, 16  # so few are all used
 # What the greediest decoder takes for one sample: OpenJPEG's int32, and the result.
 _BYTES_PER_SAMPLE = 8
+
+_BASELINE = {JPEGBaseline8Bit, JPEGExtended12Bit}
 
 Grey = NDArray[np.uint8]
 
@@ -106,22 +114,27 @@ def _check(dataset: Dataset, max_pixels: int) -> None:
 
 def _pixels(dataset: Dataset) -> NDArray[np.generic]:
     """Return what is stored, (rows, columns) or, in colour, (rows, columns, 3)."""
-    _check_codestream(dataset)
+    syntax = dataset.file_meta.TransferSyntaxUID
+    frame = get_frame(dataset.PixelData, 0, number_of_frames=1) if syntax.is_compressed else b""
+    if frame and syntax != RLELossless:
+        _check_codestream(dataset, frame, is_jpeg=syntax not in JPEG2000TransferSyntaxes)
     # pydicom turns a decoder's MemoryError into RuntimeError, so the memory is asked for here first.
     samples = dataset.Rows * dataset.Columns * dataset.SamplesPerPixel
     np.empty(samples * _BYTES_PER_SAMPLE, np.uint8)
+    if syntax in _BASELINE:
+        levels = jpegs.grey(frame, dataset.Columns, dataset.Rows)  # pydicom's decoder paints over damage
+        if levels is not None and dataset.SamplesPerPixel == 1 and not dataset.PixelRepresentation:
+            return levels
     return pixel_array(dataset, index=0)
 
 
-def _check_codestream(dataset: Dataset) -> None:
-    """A compressed frame names its own size, and its decoder allocates by that."""
-    syntax = dataset.file_meta.TransferSyntaxUID
-    if not syntax.is_compressed or syntax == RLELossless:
-        return
-    frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
-    inside = frames.size_of_jpeg_2000(frame) if syntax in JPEG2000TransferSyntaxes else frames.size_of_jpeg(frame)
+def _check_codestream(dataset: Dataset, frame: bytes, *, is_jpeg: bool) -> None:
+    """A compressed frame names its own size, and its decoder allocates by that; a JPEG is whole if it has its end."""
+    inside = frames.size_of_jpeg(frame) if is_jpeg else frames.size_of_jpeg_2000(frame)
     if inside != (dataset.Rows, dataset.Columns):
         raise ImageRejected("truncated", "the tags and the compressed image name different sizes")
+    if is_jpeg:
+        jpegs.check_end(frame)
 
 
 def _from_colour(dataset: Dataset, stored: NDArray[np.generic]) -> Grey:

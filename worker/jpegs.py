@@ -14,14 +14,18 @@ _DAMAGE: Final = ("Corrupt JPEG data", "Premature end of JPEG file", "Inconsiste
 _SCAN, _END = b"\xff\xda", b"\xff\xd9"
 
 
+def check_end(data: bytes) -> None:
+    """Raise ImageRejected where the last marker is missing: decoders do without, and invent what was cut off."""
+    if data.find(_END, data.find(_SCAN)) < 0:
+        raise ImageRejected("truncated", "the compressed image ends before its last marker")
+
+
 def grey(data: bytes, width: int, height: int) -> NDArray[np.uint8] | None:
     """Return (height, width) grey levels, at one of the sizes that Pillow's `draft` chooses among.
 
     None where the picture has no grey of its own (CMYK), or is of a kind that only Pillow reads. Raises ImageRejected.
     """
-    # libjpeg does without where the last bits happen to allow it.
-    if data.find(_END, data.find(_SCAN)) < 0:
-        raise ImageRejected("truncated", "the file ends before its last marker")
+    check_end(data)
     try:
         return np.asarray(decode_jpeg(data, "GRAY", min_height=height, min_width=width)[..., 0])
     except ValueError as error:
