@@ -88,6 +88,9 @@ class Settings:
     )
     retrain_labels: int = _setting("CXR_RETRAIN_LABELS", 20, "Newly labelled images below which none is made", least=1)
     retrain_epochs: int = _setting("CXR_RETRAIN_EPOCHS", 30, "Epochs of a retraining run at most", least=1)
+    retrain_exposures: int = _setting(
+        "CXR_RETRAIN_EXPOSURES", 8, "Changed copies of each radiograph that a retraining run learns from", least=0
+    )
     trainer_share: int = _setting(
         "CXR_TRAINER_SHARE",
         10,

@@ -8,13 +8,11 @@ import pytest
 
 from tests.project import COVID_CXR, needs_radiographs
 from training import phantoms, runs, shipped
-from training.config import Config
 from worker.decision import Decision
 from worker.predictor import Predictor
 from worker.radiograph import decode
 
 GOLDEN = {1: 0.558446, 2: 0.186607, 3: 0.206582, 4: 0.498093}  # seed of the phantom: probability
-QUICK = Config(epochs=2, batch_size=16, seed=3)
 
 
 def test_phantoms_are_the_same_for_a_seed_and_decode_in_every_format(tmp_path: Path) -> None:

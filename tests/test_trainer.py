@@ -73,7 +73,8 @@ def labelled(tmp_path: Path, folder: Path, decoders: Decoders) -> Iterator[Calla
     with ExitStack() as opened:
 
         def make(epochs: int) -> Bench:
-            bench = Bench(tmp_path, decoders, folder, CXR_RETRAIN_LABELS="1", CXR_RETRAIN_EPOCHS=str(epochs))
+            soon = {"CXR_RETRAIN_LABELS": "1", "CXR_RETRAIN_EPOCHS": str(epochs), "CXR_RETRAIN_EXPOSURES": "1"}
+            bench = Bench(tmp_path, decoders, folder, **soon)
             opened.callback(bench.database.close)
             (sha256,) = classified(bench.database, bench.parts.blobs, picture(1))
             label(bench.database, sha256, Truth.POSITIVE)

@@ -13,7 +13,7 @@ from training.config import Config, Strength
 from training.index import DataUnusable
 from worker.radiograph import SIZE, decode
 
-QUICK = Config(epochs=2, batch_size=16, seed=3)
+QUICK = Config(epochs=2, batch_size=16, seed=3, exposures=1)
 
 
 def test_an_empty_folder_is_refused_with_what_to_do(tmp_path: Path) -> None:

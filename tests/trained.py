@@ -42,7 +42,7 @@ def by_command(folder: Path, home: Path) -> Trained:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runs, "run", kept)
-        wanted = ("--epochs", QUICK.epochs, "--seed", QUICK.seed, "--out", home / "out")
+        wanted = ("--epochs", QUICK.epochs, "--exposures", QUICK.exposures, "--seed", QUICK.seed, "--out", home / "out")
         answer = command(home, "train", "--data", folder, *wanted, "--json")
     assert answer.exit_code == 0, answer.output
     return Trained(home, answer, made[0])

@@ -36,6 +36,13 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 @click.option(
     "--epochs", type=click.IntRange(min=1), default=Config.epochs, show_default=True, help="At most; it may stop early."
 )
+@click.option(
+    "--exposures",
+    type=click.IntRange(min=0),
+    default=Config.exposures,
+    show_default=True,
+    help="Changed copies of each radiograph to learn from.",
+)
 @click.option("--seed", type=int, default=Config.seed, show_default=True)
 @click.option(
     "--sensitivity",

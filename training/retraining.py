@@ -55,7 +55,7 @@ def carry_out(parts: Parts, run: RetrainingRun, held: Lease) -> Verdict:
     """
     directory = parts.settings.home / "runs" / run.id
     radiographs, labelled = _radiographs(parts, run, directory, held)
-    config = Config(epochs=parts.settings.retrain_epochs)
+    config = Config(epochs=parts.settings.retrain_epochs, exposures=parts.settings.retrain_exposures)
     held.note(epochs=config.epochs)
     checkpoint = Checkpoint(directory / _CHECKPOINT)
     made = runs.trained(
