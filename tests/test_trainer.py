@@ -24,6 +24,7 @@ from tests.labelled import classified, label, picture
 from tests.service import until
 from training import retraining, shipped, verdicts
 from training import runs as training_runs
+from training.data import Radiographs
 from training.retraining import Parts
 from training.trainer import Trainer
 from worker.decoders import Decoders
@@ -208,9 +209,19 @@ def test_what_befalls_a_run_after_its_last_epoch_leaves_no_candidate(
 
 @pytest.mark.parametrize(("befalls", "state"), [(stolen, RunState.RUNNING), (cancelled, RunState.SUCCEEDED)])
 def test_a_candidate_that_is_judged_is_appointed_though_the_run_was_cancelled_but_not_by_who_lost_it(
-    labelled: Callable[[int], Bench], monkeypatch: pytest.MonkeyPatch, befalls: Strike, state: RunState
+    labelled: Callable[[int], Bench],
+    radiographs: Radiographs,
+    monkeypatch: pytest.MonkeyPatch,
+    befalls: Strike,
+    state: RunState,
 ) -> None:
-    bench = labelled(1)
+    bench, finish, kept = labelled(1), runs.finish, list[bool]()
+
+    def noted(session: Session, run: RetrainingRun, *given: Any, **more: Any) -> bool:
+        kept.append((bench.parts.settings.home / "runs" / run.id / "checkpoint.npz").exists())
+        return finish(session, run, *given, **more)
+
+    monkeypatch.setattr(runs, "finish", noted)
     run = struck(bench, monkeypatch, verdicts, "judge", befalls)
     assert run.state == state
     ours = state == RunState.SUCCEEDED
@@ -218,8 +229,10 @@ def test_a_candidate_that_is_judged_is_appointed_though_the_run_was_cancelled_bu
         candidate = registry.newest(session)[0].version
         assert candidate != shipped.load()[0].version
         assert registry.pointed_at(session, registry.CHALLENGER) == (candidate if ours else None)
-        told = registry.find(session, candidate).config["labels"]
+        config = registry.find(session, candidate).config
     counts = {"images": 1, "left_out": 0, "positive": 1, "by": {"rt_pcr": 1}, "hospitals": {"default": 1}}
-    assert told == {"run": run.id, **counts}
+    assert config["labels"] == {"run": run.id, **counts}
+    assert config[training_runs.BASE] == radiographs.fingerprint, "it is told apart from other folders"
     checkpoint = bench.parts.settings.home / "runs" / run.id / "checkpoint.npz"
     assert checkpoint.exists() != ours, "the next attempt trains no epoch again"
+    assert kept == [True] * ours, "nor where this one dies before its end is committed"

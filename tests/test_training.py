@@ -97,7 +97,9 @@ def test_damaged_weights_are_not_read(finished: runs.Run, tmp_path: Path) -> Non
 
 
 def test_evaluating_the_card_again_gives_the_recorded_figures(folder: Path, finished: runs.Run) -> None:
-    again = runs.evaluate_card(folder, finished.card, finished.weights).evaluation.as_json()
+    config = finished.card.config | {runs.BASE: finished.card.data_fingerprint}
+    retrained = replace(finished.card, data_fingerprint="of labelled images too", config=config)
+    again = runs.evaluate_card(folder, retrained, finished.weights).evaluation.as_json()
     assert again["auroc"] == finished.card.metrics["auroc"]
     everything = runs.evaluate_card(folder, finished.card, finished.weights, everything=True).evaluation
     assert (everything.positives, everything.negatives) == (24, 24)

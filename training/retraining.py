@@ -53,21 +53,19 @@ def carry_out(parts: Parts, run: RetrainingRun, held: Lease) -> Verdict:
     Raises TooFewLabels, DataUnusable, ModelUnusable, and Stopped or LeaseLost where the run must not go on. A candidate that is registered is judged
     too, whoever cancels.
     """
-    directory = parts.settings.home / "runs" / run.id
-    radiographs, labelled = _radiographs(parts, run, directory, held)
+    directory = _directory(parts, run)
+    radiographs, told = _radiographs(parts, run, directory, held)
     config = Config(epochs=parts.settings.retrain_epochs, exposures=parts.settings.retrain_exposures)
     held.note(epochs=config.epochs)
-    checkpoint = Checkpoint(directory / _CHECKPOINT)
     made = runs.trained(
         radiographs,
         config,
         on_epoch=lambda epoch, _of, _logs: held.note(epoch=epoch),
         on_step=parts.stand_back,
-        checkpoint=checkpoint,
+        checkpoint=Checkpoint(directory / _CHECKPOINT),
         logs=parts.settings.home / "runs" / "tensorboard" / run.id,
     )
-    config_told = made.card.config | {"labels": {"run": run.id, **labelled}}
-    card = verdicts.with_golden(replace(made.card, config=config_told), made.weights)
+    card = verdicts.with_golden(replace(made.card, config=made.card.config | told), made.weights)
     runs.save(directory, replace(made, card=card))
     with held.writing() as session:
         held.check()
@@ -75,8 +73,12 @@ def carry_out(parts: Parts, run: RetrainingRun, held: Lease) -> Verdict:
     verdict = verdicts.judge(parts.database, parts.blobs, _folder(parts.settings), card.version, actor=ACTOR)
     with held.writing() as session:
         registry.appoint(session, registry.CHALLENGER, card.version, actor=ACTOR)
-    checkpoint.remove()
     return verdict
+
+
+def forget(parts: Parts, run: RetrainingRun) -> None:
+    """Remove what the run would have gone on from; call it once the run's end is committed."""
+    Checkpoint(_directory(parts, run) / _CHECKPOINT).remove()
 
 
 def promote_by_itself(session: Session, verdict: Verdict) -> bool:
@@ -101,7 +103,7 @@ def look_on(parts: Parts, verdict: Verdict) -> None:
 
 
 def _radiographs(parts: Parts, run: RetrainingRun, directory: Path, held: Lease) -> tuple[Radiographs, dict[str, Any]]:
-    """The base data with the new images, and what the card says of these."""
+    """The base data with the new images, and what the card says of both."""
     folder = _folder(parts.settings)
     base = data.load(folder, index(folder), lambda _done, _total: None)
     with parts.database.read() as session:
@@ -115,7 +117,7 @@ def _radiographs(parts: Parts, run: RetrainingRun, directory: Path, held: Lease)
         raise TooFewLabels(f"{new} new images have a label and can be used, CXR_RETRAIN_LABELS asks for {least}")
     _check_is_new(parts, radiographs, run)
     log.info("%d new images with a label, %d left out", new, len(found) - new)
-    return radiographs, harvest.told(found, used)
+    return radiographs, {runs.BASE: base.fingerprint, "labels": {"run": run.id, **harvest.told(found, used)}}
 
 
 def _check_is_new(parts: Parts, radiographs: Radiographs, run: RetrainingRun) -> None:
@@ -124,6 +126,10 @@ def _check_is_new(parts: Parts, radiographs: Radiographs, run: RetrainingRun) ->
         known = session.scalar(select(Model.version).where(Model.data_fingerprint == radiographs.fingerprint))
     if known and run.attempts == 1:
         raise TooFewLabels(f"nothing is new since {known}")
+
+
+def _directory(parts: Parts, run: RetrainingRun) -> Path:
+    return parts.settings.home / "runs" / run.id
 
 
 def _folder(settings: Settings) -> Path:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,8 @@ from training.scorer import Scorer, scorer_of
 
 _HISTORY = "history.json"
 REPORT = "report.html"
+BASE: Final = "base_fingerprint"
+"""In a card's config: of the folder alone, where a version was trained on labelled images too."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ def evaluate_card(
     entries = index(folder, masks=False)
     test_fold = int(card.config.get("test_fold", Config.test_fold))
     fingerprint = data.fingerprint_of(folder, entries)
-    known = fingerprint == card.data_fingerprint or folds_are_stated(folder)
+    known = fingerprint in {card.data_fingerprint, card.config.get(BASE)} or folds_are_stated(folder)
     whole = everything or not known
     chosen = tuple(entry for entry in entries if whole or entry.fold == test_fold)
     if not chosen:

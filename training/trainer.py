@@ -144,6 +144,7 @@ class Trainer:
         log.warning("%s made %s, which %s the gate", run.id, verdict.version, "passes" if verdict.passed else "fails")
         if promotes:
             self._tickets.ring_succession()
+        retraining.forget(self._parts, run)
         retraining.look_on(self._parts, verdict)
 
     @contextmanager
