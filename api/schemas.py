@@ -144,6 +144,7 @@ class ResultAnswer(BaseModel):
     weights_sha256: str
     preprocessing: str
     gate: str | None
+    decoding: str | None = Field(description="Which version read its pixels; null where nobody kept it")
     raw_probability: float | None = Field(description="What the CNN said, before calibration")
     probability: float | None = Field(ge=0, le=1, description="Calibrated probability of COVID-19")
     threshold: float

@@ -116,6 +116,7 @@ class Result(Answer):
     weights_sha256: str
     preprocessing: str
     gate: str | None
+    decoding: str | None = None
     raw_probability: float | None
     probability: float | None
     threshold: float

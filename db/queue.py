@@ -65,6 +65,7 @@ class Finding:
     decode_ms: float
     predict_ms: float
     gate: str | None = None
+    decoding: str | None = None
     band: tuple[float, float] | None = None
     notes: tuple[str, ...] = ()
 
@@ -233,6 +234,7 @@ def row_of(finding: Finding, worker: str, at: datetime) -> dict[str, object]:
         "reasons": list(finding.reasons),
         "notes": list(finding.notes),
         "gate": finding.gate,
+        "decoding": finding.decoding,
         "worker": worker,
         "decode_ms": finding.decode_ms,
         "predict_ms": finding.predict_ms,
@@ -247,8 +249,9 @@ def _classified(finding: Finding, row: dict[str, object]) -> audit.Entry:
 
 def told_of(row: dict[str, object]) -> dict[str, object]:
     """What the audit says of a new result."""
-    kept = ("image_sha256", "model_version", "weights_sha256", "preprocessing", "probability", "threshold", "label")
-    return {"result": row["id"], "reasons": row["reasons"], "gate": row["gate"]} | {name: row[name] for name in kept}
+    made_by = ("model_version", "weights_sha256", "preprocessing", "gate", "decoding")
+    kept = ("image_sha256", *made_by, "probability", "threshold", "label", "reasons")
+    return {"result": row["id"]} | {name: row[name] for name in kept}
 
 
 def _failed(failure: Failure) -> audit.Entry:

@@ -212,6 +212,7 @@ class Result(Owned, Table):
     reasons: Mapped[list[str]] = mapped_column(JSON)
     notes: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))  # of the first ones nobody knows
     gate: Mapped[str | None] = mapped_column(Text)
+    decoding: Mapped[str | None] = mapped_column(Text)  # of the older ones nobody knows
     worker: Mapped[str] = mapped_column(Text)
     decode_ms: Mapped[float] = mapped_column(Float)
     predict_ms: Mapped[float] = mapped_column(Float)

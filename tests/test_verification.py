@@ -1,16 +1,41 @@
 """One result, computed again: confirmed, not confirmed, or not computable any more, and never silently the latter."""
 
 import json
+from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
 from sqlalchemy import select, text, update
 
+from db import results
 from db.chains import AuditRow
 from db.tables import Model, Result
 from tests.recalling import COUNT, Recalled, classified, recalled
+from worker import verification
+from worker.decoders import Decoders
+from worker.judge import Judge
+from worker.models import Models
+from worker.verification import Bench
 
 __all__ = ["classified", "recalled"]
+
+
+@pytest.fixture(scope="module")
+def bench(classified: Recalled) -> Iterator[Bench]:
+    """As a worker has one, for every result that it is asked for."""
+    database, blobs = classified.database, classified.blobs
+    models = Models(database, blobs, batch_size=8)
+    with closing(Decoders(1, seconds=20, address_space=2 << 30)) as decoders:
+        yield Bench(database, blobs, decoders, models, Judge(models, batch_size=8, longest_seconds=60))
+    database.close()
+
+
+def told(recalled: Recalled, result_id: str, bench: Bench) -> dict[str, Any]:
+    with recalled.database.read() as session:
+        found = results.one(session, result_id)
+    assert found
+    return verification.told(found, bench)
 
 
 def change(recalled: Recalled, result_id: str, **values: Any) -> None:
@@ -18,15 +43,16 @@ def change(recalled: Recalled, result_id: str, **values: Any) -> None:
         session.execute(update(Result).where(Result.id == result_id).values(**values))
 
 
-def test_every_result_that_a_worker_stored_is_confirmed(recalled: Recalled) -> None:
-    """Alone, in another shape of batch than the worker's."""
+def test_every_result_that_a_worker_stored_is_confirmed(recalled: Recalled, bench: Bench) -> None:
+    """Alone, in another shape of batch than the worker's; one from before the decoder's version was kept, too."""
+    assert len(recalled.lines()) == COUNT
+    change(recalled, str(recalled.lines()[0].result_id), decoding=None)
     for line in recalled.lines():
-        told = recalled.told("verify", str(line.result_id))
-        assert told["confirmed"] is True, told
-        assert told["difference"] is None or told["difference"] <= told["tolerance"]
+        found = told(recalled, str(line.result_id), bench)
+        assert found["confirmed"] is True, found
+        assert found["difference"] is None or found["difference"] <= found["tolerance"]
     answer = recalled.run("verify", str(line.result_id))
     assert (answer.exit_code, answer.stdout.splitlines()[-1]) == (0, "confirmed")
-    assert len(recalled.lines()) == COUNT
 
 
 @pytest.mark.parametrize(
@@ -40,20 +66,35 @@ def test_every_result_that_a_worker_stored_is_confirmed(recalled: Recalled) -> N
         ({"reasons": ["blank"], "label": "inconclusive", "probability": None, "raw_probability": None}, "the gate"),
     ],
 )
-def test_a_result_that_was_changed_is_not_confirmed(recalled: Recalled, values: dict[str, Any], words: str) -> None:
+def test_a_result_that_was_changed_is_not_confirmed(
+    recalled: Recalled, bench: Bench, values: dict[str, Any], words: str
+) -> None:
     line = next(line for line in recalled.lines() if line.label == "positive")
     change(recalled, str(line.result_id), **values)
-    answer = recalled.run("verify", str(line.result_id))
-    assert answer.exit_code == 1
-    assert words in answer.stdout
-    assert "NOT confirmed" in answer.stdout
+    found = told(recalled, str(line.result_id), bench)
+    assert found["confirmed"] is False
+    assert any(words in difference for difference in found["differences"])
+
+
+def test_what_another_decoder_saw_otherwise_is_not_said_to_be_wrong(recalled: Recalled, bench: Bench) -> None:
+    """Unless it is something that the pixels have no part in."""
+    result_id = next(str(line.result_id) for line in recalled.lines() if line.label == "positive")
+    change(recalled, result_id, decoding="decode-1", raw_probability=0.123456)
+    assert told(recalled, result_id, bench)["confirmed"] is False  # the probability does not follow from it
+    stopped: dict[str, Any] = {"label": "inconclusive", "probability": None, "raw_probability": None}
+    for decoding, words in (("decode-1", "decode-1"), (None, "not kept")):
+        change(recalled, result_id, decoding=decoding, reasons=["blank"], **stopped)
+        found = told(recalled, result_id, bench)
+        assert (found["confirmed"], words in found["reason"]) == (None, True)
 
 
 def test_bytes_that_were_changed_are_not_confirmed(recalled: Recalled) -> None:
     line = recalled.lines()[0]
     recalled.blobs.path(line.sha256).write_bytes(recalled.blobs.path(recalled.lines()[1].sha256).read_bytes())
     answer = recalled.run("verify", str(line.result_id))
-    assert (answer.exit_code, "image_lost" in answer.stdout) == (1, True)
+    assert answer.exit_code == 1
+    assert "image_lost" in answer.stdout
+    assert "NOT confirmed" in answer.stdout
 
 
 def test_what_is_gone_is_said_to_be_gone_and_not_to_be_wrong(recalled: Recalled) -> None:

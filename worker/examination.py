@@ -10,6 +10,7 @@ from db.tables import ImageState
 from worker.decoders import Decoded
 from worker.judge import Judge
 from worker.models import Models
+from worker.radiograph import DECODING
 from worker.rejection import CODES
 from worker.trial import Trial
 
@@ -47,6 +48,7 @@ def examine(
                 decode_ms=decoded.milliseconds,
                 predict_ms=each_ms,
                 gate=judge.gate_version,
+                decoding=DECODING,
                 notes=decoded.notes,
             )
         )

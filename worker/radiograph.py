@@ -19,6 +19,9 @@ SIZE: Final = 128
 PREPROCESSING: Final = "grey128-1"
 """Version of `decode` and `prepare` together; it stands in every result and with every set of weights."""
 
+DECODING: Final = "decode-2"
+"""Version of what `decode` makes of the same bytes; in every result, since PREPROCESSING stays as long as its weights serve."""
+
 _GREY, _RGB = 0, 2  # PNG colour types
 # Several frames, transparency, and what Pillow reads the orientation from: all of it is lost on kornia-rs.
 _MORE_THAN_PIXELS = {b"acTL", b"tRNS", b"eXIf", b"iTXt"}

@@ -13,6 +13,7 @@ from worker.decision import Decision, ModelUnusable, Prediction
 from worker.decoders import Decoded, Decoders, DecodersUnusable
 from worker.judge import Judge
 from worker.models import Loaded, Models
+from worker.radiograph import DECODING
 from worker.rejection import ImageRejected
 
 TOLERANCE = 1e-4
@@ -64,6 +65,24 @@ def told(found: Found, bench: Bench) -> dict[str, Any]:
 def verify(found: Found, bench: Bench) -> Verified:
     """Compute the result again. Raises NotComputable, saying what is missing."""
     kept = found.result
+    loaded, path = _loaded(kept, bench), bench.blobs.path(kept.image_sha256)
+    if not path.exists():
+        raise NotComputable("the stored bytes of its image are gone: they were purged, or lost")
+    (decoded,) = bench.decoders.decode([path])
+    if isinstance(decoded, ImageRejected):
+        told = (f"the stored bytes are now {decoded.code}: {decoded.words}",)
+        return Verified(None, None, told if decoded.code == "image_lost" else _by_the_same_decoder(kept, told))
+    ever = bench.models.decisions_ever(kept.model_version, kept.tenant)
+    # One that never was compares as the registered one, which says so.
+    decision = next((one for one in ever if _numbers_of(one) == _numbers_kept(kept)), loaded.decision)
+    now = _predicted(kept, loaded, bench.judge, decoded)
+    apart = None if kept.raw_probability is None or now.raw is None else abs(kept.raw_probability - now.raw)
+    wrong, otherwise = tuple(_wrong(found, loaded, decision)), tuple(_seen_otherwise(kept, now, apart))
+    return Verified(now.raw, apart, wrong + (otherwise if wrong else _by_the_same_decoder(kept, otherwise)))
+
+
+def _loaded(kept: Result, bench: Bench) -> Loaded:
+    """The model that it was made with; raises NotComputable where that, or its gate or preprocessing, is not here."""
     if kept.gate is not None and kept.gate != bench.judge.gate_version:
         raise NotComputable(f"it was made with {kept.gate}, and {bench.judge.gate_version} is installed here")
     try:
@@ -74,16 +93,7 @@ def verify(found: Found, bench: Bench) -> Verified:
         raise NotComputable(
             f"it was made with {kept.preprocessing}, the model is now registered with {loaded.preprocessing}"
         )
-    path = bench.blobs.path(kept.image_sha256)
-    if not path.exists():
-        raise NotComputable("the stored bytes of its image are gone: they were purged, or lost")
-    (decoded,) = bench.decoders.decode([path])
-    if isinstance(decoded, ImageRejected):
-        return Verified(None, None, (f"the stored bytes are now {decoded.code}: {decoded.words}",))
-    ever = bench.models.decisions_ever(kept.model_version, kept.tenant)
-    # One that never was compares as the registered one, which says so.
-    decision = next((one for one in ever if _numbers_of(one) == _numbers_kept(kept)), loaded.decision)
-    return _compared(found, loaded, decision, _predicted(kept, loaded, bench.judge, decoded))
+    return loaded
 
 
 def _predicted(kept: Result, loaded: Loaded, judge: Judge, decoded: Decoded) -> Prediction:
@@ -92,19 +102,24 @@ def _predicted(kept: Result, loaded: Loaded, judge: Judge, decoded: Decoded) -> 
     return judge.judge(kept.model_version, [decoded])[0]
 
 
-def _compared(found: Found, loaded: Loaded, decision: Decision, now: Prediction) -> Verified:
-    kept = found.result
-    differences = list(_differences(found, loaded, decision, now))
-    difference = None
-    if kept.raw_probability is not None and now.raw is not None:
-        difference = abs(kept.raw_probability - now.raw)
-        if not difference <= TOLERANCE:
-            differences.append(f"raw probability: kept {kept.raw_probability}, computed {now.raw}")
-    return Verified(now.raw, difference, tuple(differences))
+def _by_the_same_decoder(kept: Result, otherwise: tuple[str, ...]) -> tuple[str, ...]:
+    """What is seen otherwise; raises NotComputable where that may be another decoder's doing."""
+    if otherwise and kept.decoding != DECODING:
+        before = kept.decoding or "a decoder whose version was not kept"
+        raise NotComputable(f"its image was read by {before}, and {DECODING} is installed here: {'; '.join(otherwise)}")
+    return otherwise
 
 
-def _differences(found: Found, loaded: Loaded, decision: Decision, now: Prediction) -> Iterator[str]:
-    """What is not as it must be; the label must follow from the kept number, since a computed one may round otherwise."""
+def _seen_otherwise(kept: Result, now: Prediction, apart: float | None) -> Iterator[str]:
+    """What the same pixels must give again."""
+    if apart is None and (kept.raw_probability, tuple(kept.reasons)) != (now.raw, now.reasons):
+        yield f"the gate: kept {kept.reasons or 'passed'}, computed {list(now.reasons) or 'passed'}"
+    if apart is not None and not apart <= TOLERANCE:
+        yield f"raw probability: kept {kept.raw_probability}, computed {now.raw}"
+
+
+def _wrong(found: Found, loaded: Loaded, decision: Decision) -> Iterator[str]:
+    """What is not as it must be, whatever the pixels; the label must follow from the kept number, since a computed one may round otherwise."""
     kept = found.result
     if kept.image_sha256 != found.image.sha256:
         yield "the result names other bytes than its image"
@@ -112,9 +127,7 @@ def _differences(found: Found, loaded: Loaded, decision: Decision, now: Predicti
         yield f"the weights: kept {kept.weights_sha256}, registered {loaded.weights_sha256}"
     if _numbers_of(decision) != _numbers_kept(kept):
         yield f"the threshold and band: kept {_numbers_kept(kept)}, registered {_numbers_of(decision)}"
-    if kept.raw_probability is None or kept.probability is None or now.raw is None:
-        if (kept.raw_probability, tuple(kept.reasons)) != (now.raw, now.reasons):
-            yield f"the gate: kept {kept.reasons or 'passed'}, computed {list(now.reasons) or 'passed'}"
+    if kept.raw_probability is None or kept.probability is None:
         return
     decided = decision.again(loaded.predictor.decide(kept.raw_probability))
     if not math.isclose(kept.probability, decided.probability or 0, abs_tol=_SAME_ARITHMETIC):
