@@ -38,7 +38,7 @@ _OFF = {
     "plain": (PLAIN, SQLITE, 30, 150),
     switches.NOTHING: ("worker-kill", SQLITE, 10, 50),
 }
-_HISTORIES = {"short": (200, 30), "middle": (500, 30), "full": (5000, 50)}
+_HISTORIES = {"short": (40, 30), "middle": (500, 30), "full": (5000, 50)}
 _console = Console(soft_wrap=True)
 
 
