@@ -35,7 +35,7 @@ def promote(settings: Settings, /, version: str, who: str | None, reason: str) -
             words.print(f"{what}: it will decide as the version does, until `cxr operating-point --site {hospital}`")
         with words.status("a worker tries it"):
             settled = _settled(client, asked)
-    if settled.state == "refused":
+    if settled.state in {"refused", "withdrawn"}:
         words_ = f"{version} did not become champion, {settled.previous} stays: {settled.problem}"
         fail(words_, code="promotion_refused")
     if settled.state == "pending":

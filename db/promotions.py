@@ -17,6 +17,7 @@ class PromotionState(StrEnum):
     PENDING = "pending"
     IN_EFFECT = "in_effect"
     REFUSED = "refused"
+    WITHDRAWN = "withdrawn"
 
 
 class Promotion(Table):
@@ -35,9 +36,9 @@ class Promotion(Table):
     asked_at: Mapped[datetime] = mapped_column(Moment)
     settled_at: Mapped[datetime | None] = mapped_column(Moment)
     __table_args__ = (
-        CheckConstraint("state IN ('pending', 'in_effect', 'refused')", name="state_known"),
+        CheckConstraint("state IN ('pending', 'in_effect', 'refused', 'withdrawn')", name="state_known"),
         CheckConstraint("(state = 'pending') = (settled_at IS NULL)", name="settled"),
-        CheckConstraint("(state = 'refused') = (problem IS NOT NULL)", name="refusal_has_problem"),
+        CheckConstraint("(state IN ('refused', 'withdrawn')) = (problem IS NOT NULL)", name="refusal_has_problem"),
         Index(
             "ix_promotions_one_pending",
             "state",
@@ -151,8 +152,7 @@ def roll_back(session: Session, version: str, *, who: str, reason: str, actor: s
     audit.hold(session)
     waiting = pending(session)
     if waiting:
-        settle(session, waiting.id, problem=f"withdrawn by {who}: {reason}", worker=actor)
-        session.refresh(waiting)
+        _withdraw(session, waiting, f"withdrawn by {who}: {reason}", actor=actor)
         if waiting.version == version:
             return waiting
     if registry.champion(session).version != version:
@@ -170,6 +170,13 @@ def roll_back(session: Session, version: str, *, who: str, reason: str, actor: s
     detail = {"before": version, "who": who, "reason": reason}
     audit.append(session, actor, [audit.Entry("model.rolled_back", replaced, None, detail)])
     return promotion
+
+
+def _withdraw(session: Session, waiting: Promotion, problem: str, *, actor: str) -> None:
+    """Whoever settles one holds the end of the audit, as the caller does: it still waits."""
+    waiting.state, waiting.problem, waiting.settled_at = PromotionState.WITHDRAWN, problem, clock.read(session)
+    entry = audit.Entry("model.promotion_withdrawn", waiting.version, None, {"problem": problem})
+    audit.append(session, actor, [entry])
 
 
 def _add(

@@ -218,7 +218,8 @@ def test_a_promotion_that_no_worker_tries_can_be_withdrawn(api: Api, call: Calla
         judged(api.parts.database, version)
     assert call("b", "promote").json["state"] == "pending"
     withdrawn = call("b", "rollback").json
-    assert (withdrawn["version"], withdrawn["state"]) == ("b", "refused")
+    assert (withdrawn["version"], withdrawn["state"]) == ("b", "withdrawn")
+    assert "cxr_promotion_refused 0" in api.client.get("/metrics").text.splitlines(), "no worker has refused it"
     assert withdrawn["problem"] == "withdrawn by Dr B: better within sources"
     promoted(api.parts.database, "b")
     judged(api.parts.database, "c")
