@@ -4,6 +4,7 @@ import io
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from tests.pictures import saved
 from tests.service import CARD, until
 from training import shipped
 from training.phantoms import phantom
+from worker import golden
+from worker.decision import ModelUnusable
 from worker.decoders import Decoders
 from worker.line import Line
 from worker.models import Models
@@ -118,6 +121,17 @@ def overflowing() -> bytes:
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
     return buffer.getvalue()
+
+
+def test_a_version_that_was_never_judged_must_say_what_it_said_when_it_was_trained(
+    settings: Settings, database: Database
+) -> None:
+    card, weights = shipped.load()
+    other = replace(card, version="other", config=card.config | {golden.RECORDED: [0.9] * 4})
+    with database.write() as session:
+        registry.register(session, Blobs(settings.blobs), other, weights, actor="test")
+    with pytest.raises(ModelUnusable, match="golden pictures"):
+        Models(database, Blobs(settings.blobs), batch_size=1).get("other")
 
 
 def test_no_number_from_the_model_is_a_quarantine_and_never_stored_as_one(

@@ -8,7 +8,8 @@ import pytest
 
 from tests.project import COVID_CXR, needs_radiographs
 from training import phantoms, runs, shipped
-from worker.decision import Decision
+from worker import golden
+from worker.decision import Decision, ModelUnusable
 from worker.predictor import Predictor
 from worker.radiograph import decode
 
@@ -37,6 +38,11 @@ def test_the_shipped_model_gives_the_golden_probabilities() -> None:
     greys = [decode(phantoms._png(phantoms.phantom(seed))) for seed in GOLDEN]
     got = [prediction.probability for prediction in predictor.predict(greys)]
     assert got == pytest.approx(list(GOLDEN.values()), abs=1e-4)
+    recorded = card.config[golden.RECORDED]
+    golden.check(predictor, card.version, recorded)
+    for others in (recorded[1:], [value + 0.02 for value in recorded]):
+        with pytest.raises(ModelUnusable, match="golden pictures"):
+            golden.check(predictor, card.version, others)
 
 
 @needs_radiographs

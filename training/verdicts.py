@@ -5,8 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-
 from db import registry, verdicts
 from db.blobs import Blobs
 from db.database import Database
@@ -20,7 +18,6 @@ from worker import golden
 from worker.decision import Decision
 from worker.predictor import Predictor
 
-_GOLDEN: Final = "golden"
 _TOGETHER: Final = 8
 
 OnImage = Callable[[int, int], None]
@@ -49,7 +46,7 @@ def judge(
         decision=scorer.decision,
         champion_decision=theirs.decision,
         before=before,
-        golden_difference=float(np.abs(np.subtract(outputs, card.config.get(_GOLDEN, float("nan")))).max()),
+        golden_difference=golden.difference(outputs, card.config.get(golden.RECORDED, [])),
     )
     known = _reference(folder, card, scorer, on_image)
     with database.write() as session:
@@ -82,7 +79,7 @@ def _reference(folder: Path, card: Card, scorer: Scorer, on_image: OnImage | Non
 
 def with_golden(card: Card, weights: bytes) -> Card:
     """Return the card with what the model says of the golden pictures on the day that it was trained."""
-    return replace(card, config=card.config | {_GOLDEN: golden.outputs(_predictor(card, weights))})
+    return replace(card, config=card.config | {golden.RECORDED: golden.outputs(_predictor(card, weights))})
 
 
 def _predictor(card: Card, weights: bytes) -> Predictor:

@@ -13,6 +13,9 @@ from worker.radiograph import SIZE
 TOLERANCE: Final = 0.01
 """In raw probability: another processor rounds otherwise, other weights differ by more."""
 
+RECORDED: Final = "golden"
+"""In a card's config: what the model said on the day that it was trained."""
+
 _DENSITIES: Final = (0.0, 0.25, 0.5, 0.75)
 
 
@@ -32,10 +35,15 @@ def outputs(predictor: Predictor) -> list[float]:
     return [float("nan") if raw is None else raw for raw in found]
 
 
+def difference(got: Sequence[float], recorded: Sequence[float]) -> float:
+    """Return the largest one; NaN where a picture has no number, or other pictures were recorded than there are."""
+    return float(np.abs(np.subtract(got, recorded)).max()) if len(got) == len(recorded) else float("nan")
+
+
 def check(predictor: Predictor, version: str, recorded: Sequence[float]) -> None:
     """Raise ModelUnusable where the model no longer says what was recorded of it."""
-    far = float(np.abs(np.subtract(outputs(predictor), recorded)).max())
-    if not far <= TOLERANCE:  # NaN, where it gives no number
+    far = difference(outputs(predictor), recorded)
+    if not far <= TOLERANCE:  # NaN too
         words = f"on the golden pictures {version} differs by {far:.3f} from what was recorded, {TOLERANCE} is allowed"
         raise ModelUnusable(words)
 

@@ -94,13 +94,13 @@ class Models:
     def _load(self, version: str) -> Loaded:
         with self._database.read() as session:
             model = session.get_one(Model, version)
-            recorded = verdicts.golden(session, version)
+            recorded = verdicts.golden(session, version) or model.config.get(golden.RECORDED)
         try:
             weights = self._blobs.read(model.weights_sha256)
         except (OSError, BlobDamaged) as error:
             raise ModelUnusable(f"the weights of {version} are missing or damaged") from error
         decision = Decision.of(model)
         predictor = Predictor(weights, decision, preprocessing=model.preprocessing, batch_size=self._batch_size)
-        if recorded:  # this worker may have another processor or library than the one that settled the promotion
+        if recorded:  # this worker may have another processor or library than the one that judged or trained it
             golden.check(predictor, version, recorded)
         return Loaded(predictor, model.weights_sha256, model.preprocessing, decision)
