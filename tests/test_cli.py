@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from terminal import Exit
 from tests.pictures import chunk
@@ -71,12 +72,15 @@ def test_without_wait_the_id_is_all_that_is_printed(run: Run, folder: Path) -> N
 
 
 def test_one_image_is_classified_by_its_path_without_a_server(folder: Path, tmp_path: Path) -> None:
-    answer = cxr("classify", next(folder.glob("*.dcm")), home=tmp_path)
+    heat = tmp_path / "heat.png"
+    answer = cxr("classify", next(folder.glob("*.dcm")), "--heatmap", heat, home=tmp_path / "home")
     assert answer.returncode == 0, answer.stderr
     told = dict(line.split(": ", 1) for line in answer.stdout.splitlines())
     reason = ["reason"] if told["label"] == "inconclusive" else []  # within the band of the shipped model
     assert list(told) == ["label", "probability", *reason, "model", "gate"]
-    assert list(tmp_path.iterdir()) == []  # asking leaves nothing behind
+    with Image.open(heat) as image:
+        assert (image.format, image.mode) == ("PNG", "RGB")
+    assert list(tmp_path.iterdir()) == [heat]  # asking leaves nothing else behind
 
 
 def test_one_image_and_the_service_give_the_same_number(run: Run, folder: Path) -> None:

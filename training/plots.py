@@ -17,13 +17,13 @@ _CALIBRATED = "val_calibrated_loss"
 
 
 def learning_curves(history: dict[str, list[float]], best_epoch: int) -> Figure:
-    """Loss by epoch, with the epoch that was kept; the training loss is on changed radiographs."""
+    """Loss by epoch, with the epoch that was kept; that of training is on changed radiographs, against what is taught."""
     figure, axes = _empty("epoch", "loss (binary cross-entropy)")
     epochs = np.arange(1, len(history["loss"]) + 1)
-    axes.plot(epochs, history["loss"], label="training")
-    axes.plot(epochs, history["val_loss"], label="validation")
+    axes.plot(epochs, history["loss"], label="training, against what is taught")
+    axes.plot(epochs, history["val_loss"], label="validation, against labels")
     if _CALIBRATED in history:
-        axes.plot(epochs, history[_CALIBRATED], label="validation, calibrated")
+        axes.plot(epochs, history[_CALIBRATED], label="the same, calibrated")
     axes.axvline(best_epoch, color="grey", linestyle=":", label=f"kept: epoch {best_epoch}")
     axes.legend()
     return figure
