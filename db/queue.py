@@ -16,6 +16,10 @@ from db.tables import Batch, Image, ImageState, Label, Lane, Result
 
 STRIKES_BEFORE_TRIAL = 3
 
+_MADE_BY = ("weights_sha256", "preprocessing", "gate", "decoding")
+_AS_FOUND = (*_MADE_BY, "raw_probability", "probability", "threshold", "label", "decode_ms", "predict_ms")
+_TOLD = ("image_sha256", "model_version", *_MADE_BY, "probability", "threshold", "label", "reasons")
+
 
 class Fenced(Exception):
     """The lease ended before the work did: someone else may hold these images, so nothing of ours is kept."""
@@ -223,23 +227,13 @@ def row_of(finding: Finding, worker: str, at: datetime) -> dict[str, object]:
         "batch_id": finding.image.batch_id,
         "image_sha256": finding.image.sha256,
         "model_version": finding.image.model_version,
-        "weights_sha256": finding.weights_sha256,
-        "preprocessing": finding.preprocessing,
-        "raw_probability": finding.raw_probability,
-        "probability": finding.probability,
-        "threshold": finding.threshold,
         "band_low": finding.band[0] if finding.band else None,
         "band_high": finding.band[1] if finding.band else None,
-        "label": finding.label,
         "reasons": list(finding.reasons),
         "notes": list(finding.notes),
-        "gate": finding.gate,
-        "decoding": finding.decoding,
         "worker": worker,
-        "decode_ms": finding.decode_ms,
-        "predict_ms": finding.predict_ms,
         "created_at": at,
-    }
+    } | {name: getattr(finding, name) for name in _AS_FOUND}
 
 
 def _classified(finding: Finding, row: dict[str, object]) -> audit.Entry:
@@ -249,9 +243,7 @@ def _classified(finding: Finding, row: dict[str, object]) -> audit.Entry:
 
 def told_of(row: dict[str, object]) -> dict[str, object]:
     """What the audit says of a new result."""
-    made_by = ("model_version", "weights_sha256", "preprocessing", "gate", "decoding")
-    kept = ("image_sha256", *made_by, "probability", "threshold", "label", "reasons")
-    return {"result": row["id"]} | {name: row[name] for name in kept}
+    return {"result": row["id"]} | {name: row[name] for name in _TOLD}
 
 
 def _failed(failure: Failure) -> audit.Entry:
