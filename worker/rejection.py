@@ -33,8 +33,8 @@ CODES: Final[dict[str, Code]] = {
         "Export one radiograph per file, at its own size and compressed; `GET /v1/limits` says how much is taken.",
     ),
     "multi_frame": Code(
-        "More than one frame in one file.",
-        "Send each radiograph as a file of its own.",
+        "More than one frame in one file; a telephone's HDR photograph holds two.",
+        "Send each radiograph as a file of its own; on a telephone, switch HDR off or export it as a plain JPEG.",
     ),
     "wrong_modality": Code(
         "The DICOM tag Modality is not a radiograph's (CR, DX or RG). It alone counts, in a Secondary Capture too.",
