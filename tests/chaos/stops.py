@@ -1,10 +1,13 @@
 """Kill after every step: the way from upload to result, stopped once after each commit and each external call."""
 
+import functools
+import gc
 import itertools
 import json
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -13,6 +16,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from apiflask import APIFlask
 from celery import Celery
 from sqlalchemy import func, select, update
 from sqlalchemy.engine.default import DefaultDialect
@@ -27,7 +31,7 @@ from db.tables import OPEN, Batch, Image, ImageState
 from settings import Settings
 from tests.chaos import checker, gate, predictor
 from tests.chaos.load import History, even, picture
-from tests.service import CARD
+from tests.service import CARD, until
 from tests.uploading import BOUNDARY, multipart
 from worker import decoder, sweeper
 from worker.tickets import Tickets, celery_app
@@ -40,13 +44,13 @@ class Steps:
     """Counts commits and external calls, and ends the process after the one that it is told."""
 
     def __init__(self, last: int) -> None:
-        self._last = last
+        self.last = last
         self._count = itertools.count(1)
 
     def after(self, call: Callable[..., Any]) -> Callable[..., Any]:
         def counted(*given: Any, **more: Any) -> Any:
             answer = call(*given, **more)
-            if next(self._count) == self._last:
+            if next(self._count) == self.last:
                 os.kill(os.getpid(), signal.SIGKILL)
             return answer
 
@@ -73,13 +77,24 @@ def main(home: Path, database_url: str, broker_url: str) -> None:
         {"CXR_HOME": str(home), "DATABASE_URL": database_url, "REDIS_URL": broker_url, "CXR_MIN_FREE_BYTES": "0"}
     )
     _must(_in_a_child(lambda: _prepare(settings)), "preparing")
+    _go_ahead(settings)
     for step in itertools.count(1):
-        ended = _in_a_child(lambda step=step: _way(settings, step))  # type: ignore[misc]
+        ended = _in_a_child(lambda step=step: _way(settings, Steps(step)))  # type: ignore[misc]
         _must(_in_a_child(lambda: _recover(settings)), f"the recovery from step {step}")
         if ended == 0:
             break
         _must(os.WTERMSIG(ended) != signal.SIGKILL, f"step {step}")
     _must(_in_a_child(lambda: print(json.dumps({"steps": step} | _checked(settings)), flush=True)), "the check")
+
+
+def _go_ahead(settings: Settings) -> None:
+    """Go the way once to its end in this process: those that are forked from it have all imported and compiled."""
+    _way(settings, Steps(0))
+    _database(settings).close()
+    parts = _app(settings).extensions
+    parts["cxr"] = replace(parts["cxr"], blobs=Blobs(settings.blobs))  # a thread of the old one would not be forked
+    gc.collect()
+    until(lambda: threading.active_count() == 1, "this process has no other thread")
 
 
 def _must(code: int, what: str) -> None:
@@ -120,18 +135,29 @@ def _history(settings: Settings) -> Iterator[History]:
         yield history
 
 
-def _way(settings: Settings, step: int) -> None:
-    files, key = _files(step), f"step-{step}"
+def _way(settings: Settings, steps: Steps) -> None:
+    files, key = _files(steps.last), f"step-{steps.last}"
     with _history(settings) as history:
         history.asked(key, {name: sha256(data).hexdigest() for name, data in files.items()})
-    Steps(step).watch()
+    if steps.last:
+        steps.watch()
     _submit(settings, key, files)
     _work(settings)
 
 
+@functools.cache
+def _app(settings: Settings) -> APIFlask:
+    return create_app(settings)
+
+
+def _database(settings: Settings) -> Database:
+    database: Database = _app(settings).extensions["cxr"].system
+    return database
+
+
 def _submit(settings: Settings, key: str, files: dict[str, bytes]) -> None:
     answer = (
-        create_app(settings)
+        _app(settings)
         .test_client()
         .post(
             "/v1/batches",
@@ -152,7 +178,7 @@ def _work(settings: Settings) -> None:
     from worker.line import Line  # noqa: PLC0415 - after the stand-in
     from worker.models import Models  # noqa: PLC0415
 
-    with closing(Database(settings.database_url)) as database:
+    with closing(_database(settings)) as database:
         blobs = Blobs(settings.blobs)
         models = Models(database, blobs, batch_size=8)
         line = Line(database, blobs, models, Inline(), settings, worker=f"w-{os.getpid()}")  # type: ignore[arg-type]
@@ -167,7 +193,7 @@ def _recover(settings: Settings) -> None:
         unanswered = [key for key, sent in history.sent().items() if sent.batch_id is None]
     for key in unanswered:
         _submit(settings, key, _files(int(key.removeprefix("step-"))))
-    with closing(Database(settings.database_url)) as database:
+    with closing(_database(settings)) as database:
         for _ in range(_MOST_ROUNDS):
             with database.write() as session:
                 session.execute(update(Image).where(Image.state == ImageState.LEASED).values(lease_until=now(-1)))
