@@ -20,6 +20,8 @@ def prepare() -> str:
     gpus = tf.config.list_physical_devices("GPU")
     for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, enable=True)
+    # Products of 10 bits would move a lung's outline, and with it the score, from one device to another.
+    tf.config.experimental.enable_tensor_float_32_execution(False)
     if not gpus:
         tf.config.threading.set_intra_op_parallelism_threads(1)
         tf.config.threading.set_inter_op_parallelism_threads(1)
