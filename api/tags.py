@@ -121,6 +121,9 @@ PIXELS: Final[Mapping[int, Kept]] = {
     0x00280101: _BINARY,  # Bits Stored
     0x00280102: _BINARY,  # High Bit
     0x00280103: _BINARY,  # Pixel Representation
+    **dict.fromkeys(
+        (0x00280120, 0x00280121), Kept(b"US", 2, needed=False, turn=_as_it_is)
+    ),  # padding: its value, its range
     0x00281050: _code(b"DS", _NUMBERS),  # Window Center
     0x00281051: _code(b"DS", _NUMBERS),  # Window Width
     0x00281052: _code(b"DS", _NUMBERS),  # Rescale Intercept
@@ -137,8 +140,8 @@ LUTS: Final = (0x00283000, 0x00283010)
 
 LUT: Final[Mapping[int, Kept]] = {0x00283002: _BINARY, 0x00283006: _BINARY_TABLE}
 
-SIGNED: Final = (0x00281101, 0x00281102, 0x00281103, 0x00283002)
-"""Descriptors that are SS where pixels are signed."""
+SIGNED: Final = (0x00280120, 0x00280121, 0x00281101, 0x00281102, 0x00281103, 0x00283002)
+"""Padding and descriptors that are SS where pixels are signed."""
 
 BYTE_ORDERED: Final = (b"OB", b"OW", b"SS")
 """VRs that the file may choose instead of the one above."""

@@ -154,11 +154,51 @@ EXACT: dict[str, Callable[[], Dataset]] = {
     "window after the rescale": lambda: radiograph(
         RescaleSlope="4", RescaleIntercept="-100", WindowCenter="412", WindowWidth="1024"
     ),
+    "window after a falling slope": lambda: radiograph(
+        4095 - CHEST_12,
+        bits=12,
+        RescaleSlope="-1",
+        RescaleIntercept="4095",
+        WindowCenter="2048",
+        WindowWidth="4096",
+    ),
+    "exact window": lambda: radiograph(
+        CHEST // 2 + 64, WindowCenter="127.5", WindowWidth="127", VOILUTFunction="LINEAR_EXACT"
+    ),
+    "window without a width": lambda: radiograph(WindowCenter="0", WindowWidth="0"),
+    "padding in MONOCHROME1": lambda: radiograph(
+        np.where(CHEST_12, 4095 - CHEST_12, 65535).astype(np.uint16),
+        bits=16,
+        PhotometricInterpretation="MONOCHROME1",
+        PixelPaddingValue=65535,
+    ),
     "several windows": lambda: radiograph(WindowCenter=["128", "10"], WindowWidth=["256", "4"]),
     "modality LUT": lambda: radiograph(255 - CHEST, ModalityLUTSequence=_lut(np.arange(255, -1, -1) * 257)),
     "VOI LUT": lambda: radiograph(255 - CHEST, VOILUTSequence=_lut(np.arange(255, -1, -1) * 257)),
+    "modality LUT of 12 bits": lambda: radiograph(
+        CHEST_12, bits=12, ModalityLUTSequence=_lut(np.arange(4096), bits=12), WindowCenter="2048", WindowWidth="4096"
+    ),
+    "modality LUT of 12 bits, no window": lambda: radiograph(
+        4095 - CHEST_12, bits=12, ModalityLUTSequence=_lut(np.arange(4095, -1, -1), bits=12)
+    ),
+    "modality LUT of 8 bits, packed": lambda: radiograph(CHEST_12, bits=12, ModalityLUTSequence=_packed_lut()),
+    "VOI LUT of 8 bits in words": lambda: radiograph(
+        CHEST_12, bits=12, VOILUTSequence=_lut(np.arange(4096) >> 4, bits=8)
+    ),
+    "VOI LUT of 8 bits, packed": lambda: radiograph(CHEST_12, bits=12, VOILUTSequence=_packed_lut()),
+    "VOI LUT of 12 bits": lambda: radiograph(CHEST_12, bits=12, VOILUTSequence=_lut(np.arange(4096), bits=12)),
+    "VOI LUT for a part of the values": lambda: radiograph(
+        CHEST // 2 + 100, VOILUTSequence=_lut(np.arange(128) * 516, first=100)
+    ),
+    "VOI LUT of signed values, its first one unsigned": lambda: radiograph(
+        (CHEST.astype(int) - 128).astype(np.int8), VOILUTSequence=_lut(np.arange(256) * 257, first=65536 - 128)
+    ),
     "VOI LUT before a window": lambda: radiograph(
         255 - CHEST, VOILUTSequence=_lut(np.arange(255, -1, -1) * 257), WindowCenter="9", WindowWidth="2"
+    ),
+    "stored bits are the highest ones": lambda: radiograph(CHEST_12 << 4 | 5, bits=12, HighBit=15),
+    "stored bits are the highest ones, signed": lambda: radiograph(
+        ((CHEST_12.astype(int) - 2048) << 4).astype(np.int16), bits=12, HighBit=15
     ),
     "overlay in the unused bits": lambda: radiograph(CHEST_12 | (_X % 2 << 15).astype(np.uint16), bits=12),
     "colour screenshot": lambda: radiograph(
@@ -169,12 +209,19 @@ EXACT: dict[str, Callable[[], Dataset]] = {
 }
 
 
-def _lut(data: NDArray[Any]) -> Sequence:
+def _lut(data: NDArray[Any], *, bits: int = 16, first: int = 0) -> Sequence:
     item = Dataset()
-    item.add_new(0x00283002, "US", [len(data) % 65536, 0, 16])
+    item.add_new(0x00283002, "US", [len(data) % 65536, first, bits])
     item.add_new(0x00283006, "OW", data.astype("<u2").tobytes())
     item.ModalityLUTType = "US"
     return Sequence([item])
+
+
+def _packed_lut() -> Sequence:
+    """4,096 entries of 8 bits, two in each word."""
+    lut = _lut(np.arange(4096), bits=8)
+    lut[0][0x00283006].value = (np.arange(4096) >> 4).astype(np.uint8).tobytes()
+    return lut
 
 
 def _palette() -> dict[str, Any]:

@@ -203,7 +203,7 @@ def test_what_is_needed_and_missing_is_truncated(name: str) -> None:
         {"PhotometricInterpretation": "NONSENSE"},
         {"HighBit": 6},
         {"RescaleSlope": "1e308", "RescaleIntercept": "1e308"},
-        {"WindowWidth": "0", "WindowCenter": "0"},
+        {"HighBit": 8},
         {"PixelData": b""},
         {"PixelData": CHEST.tobytes()[:-2]},
         {"VOILUTSequence": Sequence([Dataset()])},

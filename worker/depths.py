@@ -10,6 +10,8 @@ from PIL import Image, ImageFile
 _DEPTHS: Final = (8, 10, 12, 14, 16)
 # Of 16-bit colour Pillow keeps the high bytes alone; read as if it were this, it keeps the low ones.
 _LOW_BYTES: Final = {"RGB;16B": "RGB;16L", "RGBA;16B": "RGBA;16L", "LA;16B": "RGBA"}
+_MANY: Final = 1000  # one pixel of so many is a few
+_LINES: Final = 512  # of a picture are enough to count: all of them would take as long as decoding them
 _IN_FULL: Final = 1 << 14 - 8  # a high byte from here on is of a level that needs all 16 bits
 
 
@@ -18,13 +20,35 @@ def depth(highest: int) -> int:
     return next(bits for bits in _DEPTHS if highest < 1 << bits)
 
 
+def histogram(levels: NDArray[np.generic], *, places: int = 1) -> NDArray[np.int_]:
+    """Count how many pixels, (rows, columns, ...), have each level; of a large picture, every so many of its pixels."""
+    apart = max(1, min(levels.shape[:2]) // _LINES)
+    return np.bincount(levels[::apart, ::apart].ravel(), minlength=places)
+
+
+def used(counts: NDArray[np.int_]) -> tuple[int, int]:
+    """Return the lowest and the highest level of a histogram that more than a few pixels go to, or beyond.
+
+    A burnt-in letter or a dead pixel is white whatever the radiograph is; it does not say how deep that is.
+    """
+    reached = np.cumsum(counts)
+    most = int(reached[-1])
+    few = most // _MANY
+    return int(np.searchsorted(reached, few, side="right")), int(np.searchsorted(reached, most - few))
+
+
+def highest(levels: NDArray[np.generic]) -> int:
+    """Return the highest level that more than a few pixels have, or go beyond."""
+    return used(histogram(levels))[1]
+
+
 def shown(levels: NDArray[np.generic]) -> NDArray[np.uint8]:
     """Map 16-bit storage to 0-255 by the depth really used.
 
     convert("L") clips at 255, which turns a 16-bit X-ray white.
     """
-    bits = depth(int(levels.max()))
-    table = np.arange(1 << bits) * 255 // ((1 << bits) - 1)
+    white = (1 << depth(highest(levels))) - 1
+    table = np.minimum(np.arange(1 << _DEPTHS[-1]), white) * 255 // white
     return np.asarray(table.astype(np.uint8)[levels])
 
 
@@ -35,7 +59,7 @@ def stored(image: ImageFile.ImageFile) -> str:
 
 def deepened(image: Image.Image, data: bytes, kind: str) -> Image.Image:
     """Return 16-bit colour, which came as its high bytes, by the depth really used; `kind` is how it was `stored`."""
-    if kind not in _LOW_BYTES or np.asarray(image)[..., :3].max() >= _IN_FULL:
+    if kind not in _LOW_BYTES or highest(np.asarray(image)[..., :3]) >= _IN_FULL:
         return image
     high = np.asarray(image).astype(np.uint16) << 8
     with Image.open(io.BytesIO(data), formats=("PNG",)) as again:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 from pydicom.encaps import get_frame
 from pydicom.filereader import _read_file_meta_info, read_preamble
-from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut, get_decoder, pixel_array
+from pydicom.pixels import apply_color_lut, get_decoder, pixel_array
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     JPEG2000TransferSyntaxes,
@@ -19,8 +19,7 @@ from pydicom.uid import (
 )
 
 from db.identifiers import Identifiers
-from worker import frames, jpegs
-from worker.depths import depth
+from worker import depths, frames, jpegs, luts
 from worker.formats import CHEST_PARTS, LATERAL_VIEWS, RADIOGRAPHS
 from worker.rejection import BILEVEL, LATERAL_VIEW, OTHER_BODY_PART, PALETTE, ImageRejected, damage_rejected
 
@@ -47,7 +46,7 @@ def grey(data: bytes, *, max_pixels: int) -> Grey:
         if stored.ndim == 3 or dataset.PhotometricInterpretation == "PALETTE COLOR":  # noqa: PLR2004
             return _from_colour(dataset, stored)
         values = _unsigned(dataset, stored)
-        return np.asarray(_shown(dataset, values)[values])
+        return np.asarray(luts.shown(dataset, values)[values])
 
 
 class Told(NamedTuple):
@@ -125,7 +124,20 @@ def _pixels(dataset: Dataset) -> NDArray[np.generic]:
         levels = jpegs.grey(frame, dataset.Columns, dataset.Rows)  # pydicom's decoder paints over damage
         if levels is not None and dataset.SamplesPerPixel == 1 and not dataset.PixelRepresentation:
             return levels
+    if below := _bits_below(dataset):
+        return np.asarray(pixel_array(dataset, index=0, bits_stored=dataset.BitsAllocated) >> below)
     return pixel_array(dataset, index=0)
+
+
+def _bits_below(dataset: Dataset) -> int:
+    """How many bits stand below the stored ones in the cell of a sample: none today, but in old files some do."""
+    bits, high, syntax = int(dataset.BitsStored), dataset.get("HighBit"), dataset.file_meta.TransferSyntaxUID
+    if high is None or (syntax.is_compressed and syntax != RLELossless):  # a codestream knows no cells
+        return 0
+    below = int(high) + 1 - bits
+    if bits < 1 or not 0 <= below <= dataset.BitsAllocated - bits:
+        raise ImageRejected("truncated", "the tags leave no bits")
+    return below
 
 
 def _check_codestream(dataset: Dataset, frame: bytes, *, is_jpeg: bool) -> None:
@@ -144,63 +156,12 @@ def _from_colour(dataset: Dataset, stored: NDArray[np.generic]) -> Grey:
         stored = apply_color_lut(stored, dataset)
         bits = 8 * stored.itemsize
     elif _FEW_BITS < bits <= _MOST_BITS:
-        bits = min(bits, depth(int(stored.max())))
+        bits = min(bits, depths.depth(depths.highest(stored)))
     brightness = stored[..., :3] @ np.array([0.299, 0.587, 0.114])
-    return np.asarray(np.rint(brightness * 255 / ((1 << bits) - 1)), dtype=np.uint8)
-
-
-def _shown(dataset: Dataset, stored: NDArray[np.generic]) -> Grey:
-    """Return the grey level shown for each stored value: modality LUT, VOI LUT or window, then 0-255.
-
-    Worked out once per value, not per pixel. Negative values stand in the upper half, as in two's complement.
-    """
-    bits = dataset.BitsStored
-    if dataset.get("HighBit", bits - 1) != bits - 1:  # retired from the standard for good: pixels would be shifted
-        raise ImageRejected("truncated", "the stored bits are not the lowest ones")
-    if not 1 <= bits <= _MOST_BITS:
-        raise ImageRejected("truncated", "the tags leave no grey levels")
-    values = np.arange(1 << bits)
-    if dataset.PixelRepresentation:
-        values[1 << bits - 1 :] -= 1 << bits
-    low, high = _range(dataset, values, stored)
-    if not 0 < high - low < np.inf:
-        raise ImageRejected("truncated", "the tags leave no range of grey levels")
-    shown = np.asarray(apply_voi_lut(apply_modality_lut(values, dataset), dataset), dtype=np.float64)
-    levels = np.clip((shown - low) * 255 / (high - low), 0, 255)
-    if dataset.PhotometricInterpretation == "MONOCHROME1":  # stored the other way round
-        levels = 255 - levels
-    return np.rint(levels).astype(np.uint8)
+    return np.asarray(np.rint(np.minimum(brightness * 255 / ((1 << bits) - 1), 255)), dtype=np.uint8)
 
 
 def _unsigned(dataset: Dataset, stored: NDArray[np.generic]) -> NDArray[np.generic]:
     """The stored bits alone as an unsigned number; old files keep overlays in the bits above them."""
     native = stored.astype(stored.dtype.newbyteorder("="), copy=False)  # big endian is a transfer syntax too
     return np.asarray(native.view(f"u{stored.itemsize}") & ((1 << dataset.BitsStored) - 1))
-
-
-def _range(dataset: Dataset, values: NDArray[np.int_], stored: NDArray[np.generic]) -> tuple[float, float]:
-    """Lowest and highest value that the LUTs, or the stored bits and the rescale, can give (PS3.3 C.11)."""
-    for name in ("VOILUTSequence", "ModalityLUTSequence"):
-        if dataset.get(name):
-            return 0, (1 << int(dataset[name][0].LUTDescriptor[2])) - 1
-    windowed = None not in [dataset.get("WindowCenter"), dataset.get("WindowWidth")]
-    low, high = (int(values.min()), int(values.max())) if windowed else _used(values, stored)
-    slope, intercept = 1.0, 0.0
-    if "RescaleSlope" in dataset and "RescaleIntercept" in dataset:  # one alone means nothing, to pydicom either
-        slope, intercept = float(dataset.RescaleSlope), float(dataset.RescaleIntercept)
-    ends = sorted((low * slope + intercept, high * slope + intercept))
-    return ends[0], ends[1]
-
-
-def _used(values: NDArray[np.int_], stored: NDArray[np.generic]) -> tuple[int, int]:
-    """Lowest and highest value of the depth that is really used: nothing else says what is black and what white."""
-    low, high = int(values.min()), int(values.max())
-    if len(values) <= 1 << _FEW_BITS:
-        return low, high
-    used = np.zeros(len(values), dtype=bool)
-    used[stored] = True
-    lowest, highest = min(0, int(values[used].min())), int(values[used].max())
-    if not lowest:
-        low = 0  # signed in name only
-    most = (1 << depth(highest - lowest)) - 1
-    return (lowest, lowest + most) if most < high - low else (low, high)
