@@ -49,7 +49,7 @@ def _show(tallies: Sequence[Tally], processes: Processes) -> None:
     for tally in tallies:
         print(*tally.rows(), sep="\n")
     print(f"| decoding children | *ended and started again* | {processes.children_ended} |")
-    print(", ".join(f"peak of {name}: {size >> 20} MiB" for name, size in processes.peaks.items()))
+    print(", ".join(f"{name}: {size >> 20} MiB" for name, size in processes.peaks.items()))
 
 
 def _commit() -> str:

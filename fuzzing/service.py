@@ -39,7 +39,7 @@ class Fuzzed:
         self._service = service
         self._problems: list[str] = []
         self._waiting: list[tuple[str, int]] = []
-        self.processes = Processes(service.instance, decode_bytes=service.settings.decode_bytes)
+        self.processes = Processes(service.instance)
 
     def send(self, files: Mapping[str, bytes], tally: Tally) -> None:
         """Submit the files as one batch, wait for its end, and count the answers."""
