@@ -14,7 +14,7 @@ def prepare() -> str:
     """Set TensorFlow up before its first use, log the device, and return its name."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    with _without_scikit_learn():
+    with _alone():
         import tensorflow as tf  # noqa: PLC0415 - 600 MB that only a worker needs
 
     gpus = tf.config.list_physical_devices("GPU")
@@ -38,7 +38,7 @@ def quiet() -> None:
     with Path(os.devnull).open("wb") as nowhere:
         os.dup2(nowhere.fileno(), 2)
         try:
-            with _without_scikit_learn():
+            with _alone():
                 import tensorflow as tf  # noqa: PLC0415
 
             tf.constant(0)
@@ -48,14 +48,12 @@ def quiet() -> None:
 
 
 @contextmanager
-def _without_scikit_learn() -> Iterator[None]:
-    """Keras, loaded with TensorFlow, loads it wherever it is installed, for wrappers that nothing here uses: 0.7 s of each process."""
-    name = "sklearn"
-    if name in sys.modules:
-        yield
-        return
-    sys.modules[name] = None  # type: ignore[assignment] # to import it raises ImportError
+def _alone() -> Iterator[None]:
+    """Keras, loaded with TensorFlow, loads these wherever they are installed, for what nothing here uses: 1.5 s of each process."""
+    kept_out = {"sklearn", "matplotlib"} - sys.modules.keys()
+    sys.modules |= dict.fromkeys(kept_out)  # type: ignore[arg-type] # to import what is None raises ImportError
     try:
         yield
     finally:
-        del sys.modules[name]
+        for name in kept_out:
+            del sys.modules[name]
