@@ -18,6 +18,7 @@ from api.problems import Problem
 from settings import Settings
 from tests.examples import fuzzed
 from tests.service import zipped
+from tests.test_limits import deflated
 from tests.uploading import Api, Radiograph
 
 
@@ -65,10 +66,14 @@ def test_an_archive_that_is_not_to_be_trusted_is_refused_whole(
         api.refuses(api.submit({"good.png": radiograph(1), "bad.zip": archive}), 422, code)
 
 
-def test_a_zip_bomb_is_refused(api: Api) -> None:
-    bomb = _entry("bomb.png", bytes(20_000_000), compress_type=zipfile.ZIP_DEFLATED)
-    assert len(bomb) < 30_000
-    api.refuses(api.post(bomb, "application/zip"), 413, "zip_bomb")
+def test_a_zip_bomb_is_refused(api: Api, radiograph: Radiograph) -> None:
+    """Alone, behind an image that is none, and as the end of one."""
+    zeros, image = bytes(20_000_000), radiograph(1)
+    for files in ({"1.png": zeros}, {"1.png": image, "2.png": zeros}, {"1.png": image + zeros}):
+        bomb = deflated(files)
+        assert len(bomb) < 100_000
+        api.refuses(api.post(bomb, "application/zip"), 413, "zip_bomb")
+        api.refuses(api.submit({"good.png": image, "bomb.zip": bomb}), 413, "zip_bomb")
 
 
 def test_a_zip_with_a_directory_without_end_is_refused_before_it_is_read(api: Api) -> None:

@@ -139,6 +139,15 @@ def test_ten_thousand_parts_do_not_exhaust_the_server(
     api.parts.database.close()
 
 
+def test_thousands_of_parts_are_refused_when_they_are_empty_or_no_files_either(settings: Settings) -> None:
+    api = Api(replace(settings, max_images=1_000))
+    empty = [part(f"{number}") + b"\r\n" for number in range(5_000)]
+    fields = [one.replace(b"filename", b"id") for one in empty]
+    api.refuses(api.post(iter([*empty, multipart([])])), 413, "too_many_images")
+    api.refuses(api.post(iter([*fields, multipart([])])), 400, "malformed_body")
+    api.parts.database.close()
+
+
 def test_a_large_upload_is_never_held_whole(api: Api, radiograph: Radiograph) -> None:
     chunk = bytes(1 << 20)
 

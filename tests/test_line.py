@@ -20,6 +20,7 @@ from db.blobs import Blobs
 from db.database import Database
 from db.tables import ImageState, Label, Lane, Result
 from settings import Settings
+from tests import dicoms
 from tests.pictures import saved
 from tests.service import CARD, until
 from training import shipped
@@ -141,15 +142,16 @@ def test_no_number_from_the_model_is_a_quarantine_and_never_stored_as_one(
     with database.write() as session:
         registry.register(session, blobs, CARD, overflowing(), actor="test")
         registry.appoint(session, registry.CHAMPION, CARD.version, actor="test")
-    frontal = [saved(Image.fromarray(phantom(seed))) for seed in (1, 2)]
+    png, jpeg = (saved(Image.fromarray(phantom(seed)), kind) for seed, kind in ((1, "PNG"), (2, "JPEG")))
+    frontal = [png, jpeg, dicoms.written(dicoms.radiograph(phantom(3)))]
     items = [Item(f"{n}", blobs.put(data), 1, "image/png") for n, data in enumerate([*frontal, radiograph(1)])]
     with database.of(tenancy.DEFAULT).write() as session:
         batch_id = batches.add(session, items, lane=Lane.ROUTINE, actor="test").id
-    assert work(line) == 3
+    assert work(line) == 4
     with database.read() as session:
         found = [(line.state, line.code, line.label, line.probability) for line in batches.lines(session, batch_id)]
         results = session.scalars(select(Result)).all()
     no_number = (ImageState.QUARANTINED, "model_output", None, None)
-    assert found == [no_number, no_number, (ImageState.CLASSIFIED, None, Label.INCONCLUSIVE, None)]
+    assert found == [no_number] * 3 + [(ImageState.CLASSIFIED, None, Label.INCONCLUSIVE, None)]
     assert [(one.raw_probability, one.probability) for one in results] == [(None, None)]
     assert line.problem is None
