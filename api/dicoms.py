@@ -2,7 +2,7 @@
 
 import struct
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from api import codestreams, tags
@@ -80,9 +80,9 @@ def _values(elements: Elements, found: _Values) -> Header:
         header = elements.header()
         if tag == _PIXEL_DATA:
             return header
-        if tag in tags.LUTS:
-            item = elements.nested(header, wanted=tags.LUT, most=tags.LUT[0x00283006].most)
-            found[tag] = b"SQ", _item(item, found, elements.order)
+        if wanted := tags.SEQUENCES.get(tag):
+            if item := _kept_within(elements, header, wanted):
+                found[tag] = b"SQ", _item(item, wanted, found, elements.order)
         elif kept := tags.PIXELS.get(tag) or tags.SAID.get(tag):
             _keep(found, elements, header, kept)
         else:
@@ -106,6 +106,19 @@ def _keep(found: _Values, elements: Elements, header: Header, kept: tags.Kept) -
             raise ImageRejected("truncated", "a tag that the pixels need is damaged")
     elif value or kept.needed:
         found[header.tag] = _vr(header.tag, header.vr, kept, found), value
+
+
+def _kept_within(elements: Elements, sequence: Header, wanted: Mapping[int, tags.Kept]) -> _Values:
+    """What is kept of a sequence's first item; nothing of a damaged one that the pixels do not need."""
+    try:
+        item = elements.nested(sequence, wanted=wanted, most=tags.TABLE)
+    except ImageRejected:
+        if sequence.length == UNDEFINED or any(kept.needed for kept in wanted.values()):
+            raise
+        return {}
+    turned = {tag: (vr, wanted[tag].turn(value)) for tag, (vr, value) in item.items()}
+    patterns = {tag: kept.pattern for tag, kept in wanted.items()}
+    return {tag: found for tag, found in turned.items() if not (p := patterns[tag]) or p.fullmatch(found[1])}
 
 
 def _vr(tag: int, told: bytes, kept: tags.Kept, found: _Values) -> bytes:
@@ -186,9 +199,9 @@ def _payload(elements: Elements, cuts: deque[tuple[int, bytes]]) -> Iterator[byt
                 yield bytes(piece)
 
 
-def _item(values: _Values, found: _Values, order: str) -> bytes:
+def _item(values: _Values, wanted: Mapping[int, tags.Kept], found: _Values, order: str) -> bytes:
     """The value of a sequence of one item."""
-    inside = _written({tag: (_vr(tag, vr, tags.LUT[tag], found), value) for tag, (vr, value) in values.items()}, order)
+    inside = _written({tag: (_vr(tag, vr, wanted[tag], found), value) for tag, (vr, value) in values.items()}, order)
     return struct.pack(f"{order}HHI", ITEM >> 16, ITEM & 0xFFFF, len(inside)) + inside
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from worker.formats import CHEST_PARTS, LATERAL_VIEWS
+from worker.formats import CHEST_PARTS, LATERAL_CODES, LATERAL_VIEWS
 
 _UID, _CODE, _NUMBERS = re.compile(rb"[0-9.]*"), re.compile(rb"[A-Z0-9_ \\]*"), re.compile(rb"[0-9+\-.eE \\]*")
 # A number without a digit is somebody's name; 0x1b changes the character set; ^ parts a person's names.
@@ -13,7 +13,9 @@ _NUMBERED = re.compile(rb"(?=[^0-9]*[0-9])[^\0-\x1a\x1c-\x1f\x7f^]*")
 _CHARACTERS = re.compile(rb"(?:(?:ISO_IR |ISO 2022 IR )[0-9]{1,3}|GB18030|GBK|\\)*")  # PS3.3, C.12.1.1.2
 _AGE = re.compile(rb"([0-9]{3})([DWMY])")
 _OLDEST = 90  # alone of this age in a region, a person may be known by it
-_TABLE = 1 << 18  # bytes of the longest table: 65,536 entries of two bytes, and room
+
+TABLE: Final = 1 << 18
+"""Bytes of the longest table: 65,536 entries of two bytes, and room."""
 
 _PHOTOMETRIC = (  # PS3.3, C.7.6.3.1.2
     *("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_422"),
@@ -45,6 +47,16 @@ INTERNATIONAL KG LIMITED LLC LTD MEC MEDICAL NV PHOTO RADIOGRAPHY SPA SYSTEM SYS
 """.split()  # noqa: SIM905
 
 
+def _unpadded(value: bytes) -> bytes:
+    """Without what stands around it: blanks, and zeros, which the standard wants around UIDs alone."""
+    return value.strip(b" \0\t\r\n")
+
+
+def _in_capitals(value: bytes) -> bytes:
+    """As the standard wants words, and not every writer writes them."""
+    return _unpadded(value).upper()
+
+
 @dataclass(frozen=True)
 class Kept:
     """How one tag is kept: its VR, the longest value, and what the value must look like or is turned into."""
@@ -53,12 +65,12 @@ class Kept:
     most: int
     needed: bool = True
     pattern: re.Pattern[bytes] | None = None
-    turn: Callable[[bytes], bytes] = bytes.strip
+    turn: Callable[[bytes], bytes] = _unpadded
 
 
 def _age_band(age: bytes) -> bytes:
     """Ten years, by their first; everyone of 90 and more together."""
-    found = _AGE.fullmatch(age.strip())
+    found = _AGE.fullmatch(_unpadded(age))
     if not found:
         return b""
     years = int(found[1]) if found[2] == b"Y" else 0
@@ -66,7 +78,7 @@ def _age_band(age: bytes) -> bytes:
 
 
 def _sex(sex: bytes) -> bytes:
-    return sex.strip() if sex.strip() in {b"M", b"F", b"O"} else b""
+    return _in_capitals(sex) if _in_capitals(sex) in {b"M", b"F", b"O"} else b""
 
 
 def _one_of(words: Iterable[str]) -> re.Pattern[bytes]:
@@ -84,28 +96,28 @@ def _as_it_is(value: bytes) -> bytes:
     return value
 
 
-def _said(vr: bytes, most: int, pattern: re.Pattern[bytes], turn: Callable[[bytes], bytes] = bytes.strip) -> Kept:
+def _said(vr: bytes, most: int, pattern: re.Pattern[bytes], turn: Callable[[bytes], bytes] = _unpadded) -> Kept:
     return Kept(vr, most, needed=False, pattern=pattern, turn=turn)
 
 
 def _code(vr: bytes = b"CS", pattern: re.Pattern[bytes] = _CODE) -> Kept:
-    return Kept(vr, 1024, pattern=pattern, turn=lambda value: value.rstrip(b" \0"))
+    return Kept(vr, 1024, pattern=pattern, turn=_in_capitals if vr == b"CS" else _unpadded)
 
 
 _BINARY = Kept(b"US", 8, turn=_as_it_is)
-_BINARY_TABLE = Kept(b"OW", _TABLE, turn=_as_it_is)
+_BINARY_TABLE = Kept(b"OW", TABLE, turn=_as_it_is)
 
 SAID: Final[Mapping[int, Kept]] = {
     0x00080005: _said(b"CS", 64, _CHARACTERS),  # Specific Character Set
-    0x00080016: _said(b"UI", 64, _UID, lambda uid: uid.rstrip(b" \0")),  # SOP Class UID
-    0x00080018: _said(b"UI", 64, _UID, lambda uid: uid.rstrip(b" \0")),  # SOP Instance UID
+    0x00080016: _said(b"UI", 64, _UID),  # SOP Class UID
+    0x00080018: _said(b"UI", 64, _UID),  # SOP Instance UID
     0x00080050: _said(b"SH", 64, _NUMBERED),  # Accession Number
     0x00080070: _said(b"LO", 128, _some_of((*_MAKERS, *_BESIDE_A_MAKER), flags=re.IGNORECASE)),  # Manufacturer
     0x00101010: _said(b"AS", 4, re.compile(rb"[0-9]{3}Y|"), _age_band),  # Patient's Age, in bands
     0x00100040: _said(b"CS", 16, _CODE, _sex),  # Patient's Sex
-    0x00180015: _said(b"CS", 16, _some_of((*_BODY_PARTS, *_BESIDE_A_PART))),  # Body Part Examined
-    0x00185101: _said(b"CS", 16, _one_of(_VIEWS)),  # View Position
-    0x0020000D: _said(b"UI", 64, _UID, lambda uid: uid.rstrip(b" \0")),  # Study Instance UID
+    0x00180015: _said(b"CS", 16, _some_of((*_BODY_PARTS, *_BESIDE_A_PART)), _in_capitals),  # Body Part Examined
+    0x00185101: _said(b"CS", 16, _one_of(_VIEWS), _in_capitals),  # View Position
+    0x0020000D: _said(b"UI", 64, _UID),  # Study Instance UID
 }
 """The allow-list. A value that does not look as it should is dropped, like every tag that is not named here."""
 
@@ -135,10 +147,14 @@ PIXELS: Final[Mapping[int, Kept]] = {
 }
 """What the pixels mean. A value that does not look as it should makes the file damaged."""
 
-LUTS: Final = (0x00283000, 0x00283010)
-"""Modality LUT Sequence and VOI LUT Sequence: the first item's two tags are kept."""
+_LUT: Final = {0x00283002: _BINARY, 0x00283006: _BINARY_TABLE}
 
-LUT: Final[Mapping[int, Kept]] = {0x00283002: _BINARY, 0x00283006: _BINARY_TABLE}
+SEQUENCES: Final[Mapping[int, Mapping[int, Kept]]] = {
+    0x00283000: _LUT,  # Modality LUT Sequence
+    0x00283010: _LUT,  # VOI LUT Sequence
+    0x00540220: {0x00080100: _said(b"SH", 16, _one_of(LATERAL_CODES))},  # View Code Sequence: Code Value
+}
+"""Sequences, and which tags are kept of the first item."""
 
 SIGNED: Final = (0x00280120, 0x00280121, 0x00281101, 0x00281102, 0x00281103, 0x00283002)
 """Padding and descriptors that are SS where pixels are signed."""

@@ -20,7 +20,7 @@ from pydicom.uid import (
 
 from db.identifiers import Identifiers
 from worker import depths, frames, jpegs, luts
-from worker.formats import CHEST_PARTS, LATERAL_VIEWS, RADIOGRAPHS
+from worker.formats import CHEST_PARTS, LATERAL_CODES, LATERAL_VIEWS, RADIOGRAPHS
 from worker.rejection import BILEVEL, LATERAL_VIEW, OTHER_BODY_PART, PALETTE, ImageRejected, damage_rejected
 
 _LONGEST_IDENTIFIER = 64  # of a UID; an accession number has 16 characters
@@ -69,7 +69,8 @@ def told(data: bytes) -> Told:
 
         identifiers = Identifiers(text("StudyInstanceUID"), text("SOPInstanceUID"), text("AccessionNumber"))
         reasons = []
-        if (text("ViewPosition") or "").upper() in LATERAL_VIEWS:
+        codes = [str(item.get("CodeValue")) for item in dataset.get("ViewCodeSequence") or ()]
+        if (text("ViewPosition") or "").upper() in LATERAL_VIEWS or not LATERAL_CODES.isdisjoint(codes):
             reasons.append(LATERAL_VIEW)
         part = (text("BodyPartExamined") or "").upper()
         if part and not any(word in part for word in CHEST_PARTS):
@@ -93,7 +94,7 @@ def _read(data: bytes, *, stop_before_pixels: bool = False) -> Dataset:
 
 
 def _check(dataset: Dataset, max_pixels: int) -> None:
-    if dataset.get("Modality") not in RADIOGRAPHS:
+    if str(dataset.get("Modality")).upper() not in RADIOGRAPHS:
         raise ImageRejected("wrong_modality", "only CR, DX and RG are radiographs")
     rows, columns = int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0)
     frames = int(dataset.get("NumberOfFrames") or 1)

@@ -28,6 +28,20 @@ RADIOGRAPHS: Final = ("CR", "DX", "RG")
 LATERAL_VIEWS: Final = frozenset({"LL", "RL", "LLO", "RLO", "LAT", "LATERAL"})
 """View positions of PS3.3, C.8.7.1.1.1, and what is written instead."""
 
+LATERAL_CODES: Final = frozenset(
+    {
+        *(
+            "399067008",
+            "399173006",
+            "399198007",
+            "399260004",
+            "399352003",
+        ),  # SNOMED CT: lateral; left, right; medio-, latero-
+        *("R-102CD", "R-10236", "R-10232", "R-10224", "R-10228"),  # the same in SNOMED RT, which older files name
+    }
+)
+"""Lateral ones of the view codes of PS3.16, CID 4010, in which DX tells its view."""
+
 CHEST_PARTS: Final = ("CHEST", "THORAX", "LUNG", "HEART", "TORSO", "TRUNK", "RIB")
 """What a body part that shows the chest has in its name."""
 

@@ -1,0 +1,84 @@
+"""What DICOM tags say is heard however it is written, through the door and behind it."""
+
+from typing import Any
+
+import pytest
+from pydicom import Dataset
+from pydicom.sequence import Sequence
+from pydicom.sr.codedict import codes
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+from tests.dicoms import radiograph, written
+from tests.test_door import cleaned
+from worker import dicom
+from worker.formats import LATERAL_CODES
+from worker.rejection import LATERAL_VIEW, OTHER_BODY_PART
+
+pytestmark = pytest.mark.filterwarnings("ignore:Invalid value for VR")  # pydicom's, as the files are written
+
+
+def told(dataset: Dataset) -> dicom.Told:
+    return dicom.told(cleaned(written(dataset)))
+
+
+@pytest.mark.parametrize("written_as", ["LL", "ll", "LL\0\0", " Lateral \0", "lat"])
+def test_a_lateral_view_is_one_however_it_is_written(written_as: str) -> None:
+    assert told(radiograph(ViewPosition=written_as)).reasons == (LATERAL_VIEW,)
+
+
+@pytest.mark.parametrize("written_as", ["HAND\0\0", "hand", "Hand "])
+def test_another_body_part_is_one_however_it_is_written(written_as: str) -> None:
+    assert told(radiograph(BodyPartExamined=written_as)).reasons == (OTHER_BODY_PART,)
+
+
+@pytest.mark.parametrize("written_as", ["A-1\0", "A-1 \0\0", " A-1"])
+def test_an_accession_number_is_found_without_what_pads_it(written_as: str) -> None:
+    assert told(radiograph(AccessionNumber=written_as)).identifiers.accession == "A-1"
+
+
+@pytest.mark.parametrize("written_as", ["cr", "Dx", "CR\0\0"])
+def test_a_modality_is_one_however_it_is_written(written_as: str) -> None:
+    assert dicom.grey(cleaned(written(radiograph(Modality=written_as))), max_pixels=1 << 20).any()
+
+
+LATERALS = [codes.SCT.LateralProjection, codes.SCT.RightLateral, codes.SCT.LeftLateral]
+LATERALS += [codes.SCT.LateralMedial, codes.SCT.MedioLateralProjection]
+
+
+def view(code: str, **tags: Any) -> Dataset:
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = code, "SCT", "Doe^Jane"
+    for name, value in tags.items():
+        setattr(item, name, value)
+    return radiograph(Modality="DX", ViewCodeSequence=Sequence([item]))
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+@pytest.mark.parametrize("undefined_length", [False, True])
+def test_a_lateral_view_is_told_by_its_code(syntax: UID, undefined_length: bool) -> None:
+    """View Code Sequence is where DX tells its view (PS3.3, C.8.11.5)."""
+    assert {code.value for code in LATERALS} < LATERAL_CODES
+    for code in LATERAL_CODES:
+        dataset = view(code)
+        dataset.file_meta.TransferSyntaxUID = syntax
+        dataset["ViewCodeSequence"].is_undefined_length = undefined_length
+        kept = cleaned(written(dataset))
+        assert dicom.told(kept).reasons == (LATERAL_VIEW,)
+        assert b"Doe" not in kept
+
+
+@pytest.mark.parametrize("code", [codes.SCT.PosteroAnterior.value, codes.SCT.AnteroPosterior.value, "", "Doe^Jane"])
+def test_another_code_says_nothing_and_stays_outside(code: str) -> None:
+    modifier = Dataset()
+    modifier.CodeValue = codes.SCT.LateralProjection.value  # of the view, not the view
+    kept = cleaned(written(view(code, ViewModifierCodeSequence=Sequence([modifier]))))
+    assert dicom.told(kept).reasons == ()
+    assert b"Doe" not in kept
+    assert cleaned(kept) == kept
+
+
+def test_a_damaged_view_code_costs_the_view_alone() -> None:
+    data = bytearray(written(view("399067008")))
+    item = data.index(b"\x54\x00\x20\x02") + 20
+    data[item : item + 8] = b"\xff" * 8
+    assert dicom.told(cleaned(bytes(data))).reasons == ()
