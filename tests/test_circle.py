@@ -38,7 +38,6 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         "CXR_TRAINING_DATA": str(teaching.write(tmp_path_factory.mktemp("data"))),
         "CXR_RETRAIN_CRON": "* * * * *",
         "CXR_RETRAIN_EPOCHS": str(EPOCHS),
-        "CXR_RETRAIN_EXPOSURES": "1",
         "CXR_RETRAIN_LABELS": "4",
     }
     settings = Settings.from_environment(environment)
