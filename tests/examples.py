@@ -1,4 +1,4 @@
-"""How many examples Hypothesis tries; `CXR_FUZZ_TIMES=10` makes it ten times as many."""
+"""How much is tried: examples of Hypothesis, edits, rows; `CXR_FUZZ_TIMES=10` makes it ten times as much."""
 
 import os
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-_TIMES = int(os.environ.get("CXR_FUZZ_TIMES") or 1)
+TIMES = int(os.environ.get("CXR_FUZZ_TIMES") or 1)
 _ALLOWED = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large]
 
 
@@ -15,7 +15,7 @@ def fuzzed(examples: int) -> Callable[[Any], Any]:
     """Mark a test of many examples, and say how many."""
 
     def mark(test: Any) -> Any:
-        chosen = settings(max_examples=examples * _TIMES, deadline=None, suppress_health_check=_ALLOWED)
+        chosen = settings(max_examples=examples * TIMES, deadline=None, suppress_health_check=_ALLOWED)
         return pytest.mark.fuzz(chosen(test))
 
     return mark

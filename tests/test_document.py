@@ -19,6 +19,7 @@ from db import tenancy
 from db.database import Database
 from settings import Settings
 from tests.access import key
+from tests.examples import TIMES
 from tests.project import ROOT
 from tests.queueing import finish, taken
 from tests.service import CARD, free_port, until
@@ -41,7 +42,7 @@ positive_data_acceptance.expected-statuses = ["2xx", "304", "404", "406", "409",
 include-method = ["POST", "PUT"]
 checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "404", "409", "410", "413", "422"]
 """
-EXAMPLES = int(os.environ.get("CXR_FUZZ_TIMES") or 1) * 5
+EXAMPLES = 2 * TIMES
 
 
 @pytest.fixture
@@ -135,6 +136,7 @@ def test_a_nul_in_the_address_of_a_page_is_no_failure(settings: Settings, migrat
     api.parts.system.close()
 
 
+@pytest.mark.scaled
 @pytest.mark.timeout(600)
 def test_the_server_does_what_the_document_says(migrated_url: str, tmp_path: Path, radiograph: Radiograph) -> None:
     """schemathesis, every check there is, every call of the document, against a real API process."""
