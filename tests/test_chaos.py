@@ -1,4 +1,4 @@
-"""Every fault once or a few times, with the harness of `make chaos`."""
+"""What ends a worker, the broker, the database or a disk, once or twice, with the harness of `make chaos`; CI does every fault."""
 
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor

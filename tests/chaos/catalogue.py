@@ -27,6 +27,7 @@ _CLOCK = {
 class Fault:
     """`times` are the injections in each tier, over both databases; `pause` lies between two of them, in seconds.
 
+    Where the short one has none, the middle one is the first that does it.
     `recovery_seconds` are what is promised of a recovery. Where a process `ends_itself`, its death is part of the fault.
     """
 
@@ -47,7 +48,7 @@ class Fault:
 _LEASE = LEASE_SECONDS + 15
 
 FAULTS = {
-    "worker-kill": Fault("worker SIGKILL", faults.kill_worker, (4, 100, 1000), (0.1, 0.6), recovery_seconds=_LEASE),
+    "worker-kill": Fault("worker SIGKILL", faults.kill_worker, (2, 100, 1000), (0.1, 0.6), recovery_seconds=_LEASE),
     "worker-kill-real": Fault(
         "worker SIGKILL, with the real model",
         faults.kill_real_worker,
@@ -60,11 +61,11 @@ FAULTS = {
         "worker SIGSTOP past its lease", faults.stop_worker_past_its_lease, (1, 5, 50), recovery_seconds=_LEASE
     ),
     "worker-term": Fault(
-        "worker SIGTERM", faults.tell_worker_to_stop, (2, 30, 30), recovery_seconds=30, after=faults.nothing_was_delayed
+        "worker SIGTERM", faults.tell_worker_to_stop, (1, 30, 30), recovery_seconds=30, after=faults.nothing_was_delayed
     ),
-    "api-kill": Fault("API SIGKILL in mid-upload", faults.kill_api_in_mid_upload, (2, 10, 100), recovery_seconds=60),
-    "broker-kill": Fault("broker SIGKILL", faults.kill_broker, (2, 10, 100), recovery_seconds=60),
-    "broker-wipe": Fault("broker wiped", faults.wipe_broker, (1, 3, 25), recovery_seconds=60),
+    "api-kill": Fault("API SIGKILL in mid-upload", faults.kill_api_in_mid_upload, (0, 10, 100), recovery_seconds=60),
+    "broker-kill": Fault("broker SIGKILL", faults.kill_broker, (1, 10, 100), recovery_seconds=60),
+    "broker-wipe": Fault("broker wiped", faults.wipe_broker, (0, 3, 25), recovery_seconds=60),
     "postgresql-crash": Fault(
         "PostgreSQL immediate stop",
         faults.crash_postgresql,
@@ -76,7 +77,7 @@ FAULTS = {
     "sqlite-commit": Fault(
         "SQLite process SIGKILL in mid-commit",
         faults.wait_for_a_death_in_mid_commit,
-        (4, 20, 500),
+        (2, 20, 500),
         (0, 0),
         databases=(SQLITE,),
         make=Make(environment={COMMITS: "{seed}"}),
@@ -85,7 +86,7 @@ FAULTS = {
     "network": Fault(
         "network cut or half-open",
         faults.disturb_network,
-        (2, 10, 100),
+        (0, 10, 100),
         databases=(POSTGRESQL,),
         make=Make(proxies=True),
         recovery_seconds=60,
@@ -94,7 +95,7 @@ FAULTS = {
     "clock": Fault(
         "clock set by an hour",
         faults.set_clock,
-        (2, 4, 40),
+        (0, 4, 40),
         (2, 4),
         make=Make(environment=_CLOCK),
         after=faults.clocks_were_wrong,
@@ -106,13 +107,13 @@ FAULTS = {
         patience_seconds=900,
         ends_itself=True,
     ),
-    "minds": Fault("batch cancelled, retried, purged", faults.change_minds, (4, 30, 300)),
-    "model-swap": Fault("model swapped under load", faults.swap_model, (2, 5, 50)),
+    "minds": Fault("batch cancelled, retried, purged", faults.change_minds, (2, 30, 300)),
+    "model-swap": Fault("model swapped under load", faults.swap_model, (0, 5, 50)),
     "model-corrupt": Fault("corrupt model file", faults.corrupt_model, (1, 2, 10), recovery_seconds=60),
     "two-beats": Fault(
         "two beats and three sweepers, seconds",
         faults.let_beats_meet,
-        (3, 10, 60),
+        (0, 10, 60),
         (0, 0),
         make=Make(beats=2),
         after=faults.one_run_for_each_slot,
