@@ -16,7 +16,7 @@ from tests.postgres import Postgres
 from tests.service import CARD
 
 # CI plays 500 (`make chaos TIER=middle`), `make chaos` 5000 of 50 steps.
-HISTORIES = int(os.environ.get("HISTORIES", "40"))
+HISTORIES = int(os.environ.get("HISTORIES", "200"))
 STEPS = int(os.environ.get("STEPS", "30"))
 
 
