@@ -13,8 +13,7 @@ import click
 
 from api.commands import batch_argument, show_images
 from api.connection import batch_ids, connected, plain_data
-from cxr_client import Client, Result
-from db.tables import ImageState, Label
+from cxr_client import Client, Counts, Result
 from settings import Settings
 from terminal import NOTICE, answer, answers, fail, json_option, plain, speaks_json, table, words
 
@@ -30,6 +29,9 @@ _FOUND = (
     "created_at",
     "amended_by",
 )
+# As db.tables has them, which would load SQLAlchemy.
+LABELS = ("positive", "negative", "inconclusive")
+STATES = tuple(Counts.model_fields)
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -39,9 +41,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 @click.option("--partial", is_flag=True, help="Fetch what there is before the batch is finished.")
 @click.option("--model", help="Search all batches: results of this model version.")
 @click.option("--accession", help="Search all batches: results of this accession number.")
-@click.option(
-    "--label", type=click.Choice([label.value for label in Label]), help="Search all batches: results of this label."
-)
+@click.option("--label", type=click.Choice(LABELS), help="Search all batches: results of this label.")
 @click.option("--from", "since", type=_TIME, help="Search all batches: results of then (UTC) and later.")
 @click.option("--to", "until", type=_TIME, help="Search all batches: results before then (UTC).")
 @json_option
@@ -66,7 +66,7 @@ def results(settings: Settings, /, batch: str | None, output: Path | None, *, pa
 
 @click.command()
 @batch_argument
-@click.option("--state", type=click.Choice([state.value for state in ImageState]), help="Only images in this state.")
+@click.option("--state", type=click.Choice(STATES), help="Only images in this state.")
 @json_option
 @click.pass_obj
 def images(settings: Settings, batch: str, state: str | None) -> None:

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from api import retrieval
+from db.tables import ImageState, Label
+
 ROOT = Path(__file__).parents[1]
 ROOMS = {"api", "cxr_client", "worker", "db", "training"}
 ALLOWED = {
@@ -64,9 +67,10 @@ def test_every_file_says_what_it_is_and_is_one_idea() -> None:
 
 
 def test_who_polls_a_server_waits_for_no_database_and_no_tensorflow() -> None:
-    words = "import sys, cxr, api.commands; print(*({'sqlalchemy', 'tensorflow', 'numpy', 'flask'} & set(sys.modules)))"
+    words = "import sys, cxr, api.commands, api.retrieval; print(*({'sqlalchemy', 'tensorflow', 'numpy', 'flask'} & set(sys.modules)))"
     told = subprocess.run([sys.executable, "-c", words], cwd=ROOT, capture_output=True, text=True, check=True)
     assert told.stdout.split() == []
+    assert (tuple(Label), tuple(ImageState)) == (retrieval.LABELS, retrieval.STATES)
 
 
 def test_whoever_in_the_api_sees_every_hospital_is_named_here_and_writes_no_sql() -> None:
