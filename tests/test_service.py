@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -146,59 +147,77 @@ def test_a_second_instance_of_the_same_home_is_refused(service: Service) -> None
     assert service.http.get("/readyz").status_code == 200
 
 
-def test_sigterm_ends_every_process(tmp_path: Path) -> None:
-    with _up(tmp_path) as started:
-        assert started.stdout
-        assert started.stdout.readline().startswith("ready: http://127.0.0.1:")
-        ours = psutil.Process(started.pid).children(recursive=True)
-        assert len(ours) >= 6  # Valkey, gunicorn and its worker, beat, the worker and its decoders
-        _stop(started)
+@dataclass(frozen=True)
+class Start:
+    """What one `cxr up` wrote for scripts and for people, what it started, and how many workers its database knew of."""
+
+    told: str
+    said: list[str]
+    processes: list[psutil.Process]
+    workers: int
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("started")
+
+
+@pytest.fixture(scope="module")
+def starts(home: Path) -> tuple[Start, Start]:
+    """The same home started and stopped by SIGTERM, twice."""
+    return _started(home), _started(home)
+
+
+def test_sigterm_ends_every_process(starts: tuple[Start, Start]) -> None:
+    for start in starts:
+        assert start.told.startswith("ready: http://127.0.0.1:")
+        assert len(start.processes) >= 6  # Valkey, gunicorn and its worker, beat, the worker and its decoders
+    ours = [process for start in starts for process in start.processes]
     until(lambda: not any(process.is_running() for process in ours), "no process is left", seconds=10)
 
 
-def test_the_first_start_alone_shows_the_key_that_its_owner_alone_can_read(tmp_path: Path) -> None:
-    first, second = _what_up_says(tmp_path), _what_up_says(tmp_path)
-    kept = tmp_path / "key"
+def test_the_first_start_alone_shows_the_key_that_its_owner_alone_can_read(
+    starts: tuple[Start, Start], home: Path
+) -> None:
+    first, second = starts
+    kept = home / "key"
     key = kept.read_text().strip()
-    assert [line.split()[-1] for line in first if line.startswith("admin key")] == [key]
-    assert not any(key in line for line in second)
+    assert [line.split()[-1] for line in first.said if line.startswith("admin key")] == [key]
+    assert not any(key in line for line in second.said)
     assert kept.stat().st_mode & 0o777 == 0o600
-    with Database(f"sqlite:///{tmp_path / 'cxr.db'}").write() as session:
+    with closing(_database(home)) as database, database.write() as session:
         assert keys.caller(session, key).scopes == frozenset(keys.Scope)
 
 
-def _up(home: Path) -> subprocess.Popen[str]:
+def test_a_stopped_worker_takes_its_leave(starts: tuple[Start, Start], home: Path) -> None:
+    assert [start.workers for start in starts] == [1, 1]
+    assert _workers(home) == 0
+
+
+def _started(home: Path) -> Start:
+    """Start it, look at it once it serves, and stop it."""
+    said = []
+    command = [str(Path(sys.executable).with_name("cxr")), "up"]
     place = {"CXR_HOME": str(home), "CXR_PORT": str(free_port())}
-    return subprocess.Popen(
-        [Path(sys.executable).with_name("cxr"), "up"],
-        env=os.environ | place,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def _stop(started: subprocess.Popen[str]) -> None:
-    started.send_signal(signal.SIGTERM)
-    assert started.wait(60) == 0
-
-
-def _what_up_says(home: Path) -> list[str]:
-    """Start it, stop it once it serves, and return the lines that it wrote for people."""
-    lines = []
-    with _up(home) as started:
+    with subprocess.Popen(
+        command, env=os.environ | place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as started:
+        assert started.stdout
         assert started.stderr
         for line in started.stderr:
-            lines.append(line)
+            said.append(line)
             if "Ctrl-C stops" in line:
-                _stop(started)
-    return lines
+                processes = psutil.Process(started.pid).children(recursive=True)
+                workers = _workers(home)
+                started.send_signal(signal.SIGTERM)
+        assert started.wait(60) == 0
+        return Start(started.stdout.read(), said, processes, workers)
 
 
-def test_a_stopped_worker_takes_its_leave(tmp_path: Path) -> None:
-    settings = Settings.from_environment({"CXR_HOME": str(tmp_path), "CXR_PORT": str(free_port())})
-    up.bring_up_to_date(settings)
-    with Service.started(settings) as service, service.database.read() as session:
-        assert len(session.scalars(select(Worker.id)).all()) == 1
-    with Service.started(settings) as service, service.database.read() as session:
-        assert len(session.scalars(select(Worker.id)).all()) == 1
+def _database(home: Path) -> Database:
+    return Database(f"sqlite:///{home / 'cxr.db'}")
+
+
+def _workers(home: Path) -> int:
+    with closing(_database(home)) as database, database.read() as session:
+        return len(session.scalars(select(Worker.id)).all())
