@@ -4,7 +4,7 @@ import json
 import shutil
 import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -124,12 +124,19 @@ def classified(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 
 @pytest.fixture
 def recalled(classified: Recalled, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Recalled]:
-    shutil.copytree(classified.settings.home, tmp_path, dirs_exist_ok=True)
+    with copied(classified, request, tmp_path) as made:
+        yield made
+
+
+@contextmanager
+def copied(classified: Recalled, request: pytest.FixtureRequest, home: Path) -> Iterator[Recalled]:
+    """A copy of the home; nobody opens the original's database, since PostgreSQL copies none that is open."""
+    shutil.copytree(classified.settings.home, home, dirs_exist_ok=True)
     url, server = "", None
     if request.config.getoption("postgresql"):
         server = request.getfixturevalue("postgresql")
         url = server.database(template=classified.settings.database_url.rsplit("/", 1)[1])
-    made = Recalled(_settings(tmp_path, url), classified.batch_id)
+    made = Recalled(_settings(home, url), classified.batch_id)
     yield made
     made.database.close()
     if server:

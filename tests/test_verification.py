@@ -11,7 +11,7 @@ from sqlalchemy import select, text, update
 from db import results
 from db.chains import AuditRow
 from db.tables import Model, Result
-from tests.recalling import COUNT, Recalled, classified, recalled
+from tests.recalling import COUNT, Recalled, classified, copied, recalled
 from worker import verification
 from worker.decoders import Decoders
 from worker.judge import Judge
@@ -22,13 +22,16 @@ __all__ = ["classified", "recalled"]
 
 
 @pytest.fixture(scope="module")
-def bench(classified: Recalled) -> Iterator[Bench]:
+def bench(
+    classified: Recalled, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Bench]:
     """As a worker has one, for every result that it is asked for."""
-    database, blobs = classified.database, classified.blobs
-    models = Models(database, blobs, batch_size=8)
-    with closing(Decoders(1, seconds=20, address_space=2 << 30)) as decoders:
-        yield Bench(database, blobs, decoders, models, Judge(models, batch_size=8, longest_seconds=60))
-    database.close()
+    with (
+        copied(classified, request, tmp_path_factory.mktemp("bench")) as made,
+        closing(Decoders(1, seconds=20, address_space=2 << 30)) as decoders,
+    ):
+        models = Models(made.database, made.blobs, batch_size=8)
+        yield Bench(made.database, made.blobs, decoders, models, Judge(models, batch_size=8, longest_seconds=60))
 
 
 def told(recalled: Recalled, result_id: str, bench: Bench) -> dict[str, Any]:
