@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 from sqlalchemy import select
@@ -24,11 +25,15 @@ from settings import Settings
 from training import shipped
 from worker.decision import Decision
 from worker.formats import MAGIC_BYTES, media_type
-from worker.predictor import Predictor
 from worker.tickets import Tickets, celery_app
 
+if TYPE_CHECKING:
+    from worker.predictor import Predictor
 
-def predictor(batch_size: int) -> Predictor:
+
+def predictor(batch_size: int) -> "Predictor":
+    from worker.predictor import Predictor  # noqa: PLC0415 - loads TensorFlow, which the device must precede
+
     card, weights = shipped.load()
     decision = Decision.of(card)
     return Predictor(weights, decision, preprocessing=card.preprocessing, batch_size=batch_size)

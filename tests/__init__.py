@@ -6,3 +6,4 @@ On two cores that three files at once share, the matrices of one training took m
 import os
 
 os.environ["OPENBLAS_NUM_THREADS"] = "1"  # read where NumPy is imported, which is later than this
+os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"  # as worker.device sets it, whoever imports TensorFlow first

@@ -25,7 +25,7 @@ from db.tables import Lane, Result
 from settings import Settings
 from tests import migrated
 from training import phantoms, shipped
-from training.retraining import Parts
+from training.parts import Parts
 from training.trainer import Trainer
 from worker.decoders import Decoders
 from worker.line import Line as WorkersLine

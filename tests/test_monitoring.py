@@ -153,12 +153,10 @@ def test_scores_and_inputs_that_moved_are_an_alarm_and_the_same_as_before_is_non
     assert seen() == {"score": (100, False), "brightness": (0, False)}
     inputs = Inputs()
     for _ in range(2):
-        for place in range(50):
-            inputs.add(batch, np.full((8, 8), 90 if place % 2 else 115, np.uint8))
+        inputs.add([(batch, np.full((8, 8), 90 if place % 2 else 115, np.uint8)) for place in range(50)])
         inputs.write(database)
     assert seen()["brightness"] == (100, False)
-    for _ in range(100):
-        inputs.add(batch, np.full((8, 8), 230, np.uint8))
+    inputs.add([(batch, np.full((8, 8), 230, np.uint8))] * 100)
     inputs.write(database)
     assert seen()["brightness"] == (200, True)
 

@@ -15,7 +15,7 @@ from tests.service import CARD
 from tests.test_trainer import Bench, Strike, cancelled, decoders, stolen
 from training import retraining
 from training.lease import Lease
-from training.retraining import Parts
+from training.parts import Parts
 from worker.decoders import Decoders
 
 __all__ = ["decoders"]

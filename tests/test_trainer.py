@@ -25,7 +25,7 @@ from tests.service import until
 from training import retraining, shipped, verdicts
 from training import runs as training_runs
 from training.data import Radiographs
-from training.retraining import Parts
+from training.parts import Parts
 from training.trainer import Trainer
 from worker.decoders import Decoders
 from worker.tickets import Tickets, celery_app

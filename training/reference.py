@@ -12,8 +12,4 @@ REFERENCE: Final = "reference"
 
 def reference(radiographs: Radiographs, scorer: Scorer) -> dict[str, Any]:
     """Return the counts of each feature in equal bins, as live ones are counted."""
-    return {
-        "score": drift.counted(scorer(radiographs.greys)),
-        "brightness": drift.counted(drift.brightness(radiographs.greys)),
-        "contrast": drift.counted(drift.contrast(radiographs.greys)),
-    }
+    return {"score": drift.counted(scorer(radiographs.greys)), **drift.inputs(radiographs.greys)}

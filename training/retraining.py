@@ -1,7 +1,7 @@
 """One retraining run: from the labels of the day to a registered candidate with the gate's verdict."""
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -9,8 +9,6 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from db import promotions, registry
-from db.blobs import Blobs
-from db.database import Database
 from db.retraining import RetrainingRun
 from db.tables import Model
 from db.verdicts import Verdict
@@ -19,28 +17,16 @@ from training import data, harvest, runs, verdicts
 from training.checkpoint import Checkpoint
 from training.config import Config
 from training.data import Radiographs
-from training.fit import OnStep
 from training.index import DataUnusable, index
 from training.lease import Lease
+from training.parts import Parts
 from worker import shadow
-from worker.decoders import Decoders
 
 log = logging.getLogger(__name__)
 
 ACTOR: Final = "trainer"
 _SHADOWED_IMAGES: Final = 1000
 _LABELS, _CHECKPOINT = "labels.json", "checkpoint.npz"
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What a run works with."""
-
-    settings: Settings
-    database: Database
-    blobs: Blobs
-    decoders: Decoders
-    stand_back: OnStep
 
 
 class TooFewLabels(Exception):

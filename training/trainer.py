@@ -7,7 +7,8 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from functools import cache
+from typing import Any
 
 from celery import Celery
 from celery.signals import worker_shutting_down
@@ -22,13 +23,11 @@ from db.runs import LeaseLost, Run, RunState, RunUnfinished
 from settings import Settings
 from training import lease
 from training.lease import Lease, Stopped
+from training.parts import Parts
 from worker import device, priority
 from worker.decoders import Decoders
 from worker.posts import Posts
 from worker.tickets import RETRAIN, RETRAINING_QUEUE, TRAIN, Tickets, celery_app
-
-if TYPE_CHECKING:
-    from training.retraining import Parts
 
 log = logging.getLogger(__name__)
 
@@ -43,12 +42,9 @@ def run(settings: Settings) -> None:
     stopping = threading.Event()
     worker_shutting_down.connect(lambda **_: stopping.set(), weak=False)
     decoders = Decoders.of(settings, 1)
-    device.prepare()
-    from training.retraining import Parts  # noqa: PLC0415 - loads TensorFlow, which the device must precede
-
     stand_back = priority.StandBack(_line_is_busy(database), settings.trainer_share / 100, stopping.wait)
     parts = Parts(settings, database, Blobs(settings.blobs), decoders, stand_back)
-    trainer = Trainer(parts, Tickets(app, batch_size=1), stopping)
+    trainer = Trainer(parts, Tickets(app, batch_size=1), stopping, prepare=cache(device.prepare))
     app.task(name=RETRAIN)(trainer.ask_by_the_clock)
     app.task(name=TRAIN)(trainer.look)
     threading.Thread(target=trainer.look_now_and_then, daemon=True).start()
@@ -62,8 +58,17 @@ def run(settings: Settings) -> None:
 class Trainer:
     """Takes the unfinished runs, one after the other, and carries each to its end."""
 
-    def __init__(self, parts: "Parts", tickets: Tickets, stopping: threading.Event) -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        tickets: Tickets,
+        stopping: threading.Event,
+        *,
+        prepare: Callable[[], object] = lambda: None,
+    ) -> None:
+        """`prepare` is called before each run: TensorFlow takes 400 MB, which a trainer that waits does without."""
         self._parts = parts
+        self._prepare = prepare
         self._tickets = tickets
         self._stopping = stopping
         self._post = Posts(1)
@@ -98,6 +103,7 @@ class Trainer:
             log.info("%s begins, attempt %d", run.id, run.attempts)
             try:
                 with lease.holding(self._parts.database, run, self._lease_seconds, self._stopping) as held:
+                    self._prepare()
                     self._carry_out(run, held)
             except (Stopped, LeaseLost) as stopped:
                 log.warning("%s stops here: %s", run.id, stopped)

@@ -1,7 +1,8 @@
 """Counts what comes in, in memory, until a sweep writes it down: brightness and contrast, in bins."""
 
+import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import numpy as np
@@ -22,13 +23,17 @@ class Inputs:
         self._lock = threading.Lock()
         self._counted: dict[str, dict[str, NDArray[np.int_]]] = {}
 
-    def add(self, batch_id: str, grey: Grey) -> None:
-        """Count one radiograph that a model was asked about."""
-        found = {"brightness": brightness([grey]), "contrast": contrast([grey])}
+    def add(self, asked: Sequence[tuple[str, Grey]]) -> None:
+        """Count radiographs that a model was asked about, each with its batch."""
+        batches: dict[str, list[Grey]] = {}
+        for batch_id, grey in asked:
+            batches.setdefault(batch_id, []).append(grey)
+        found = {batch_id: inputs(greys) for batch_id, greys in batches.items()}
         with self._lock:
-            features = self._counted.setdefault(batch_id, {name: np.zeros(BINS, int) for name in found})
-            for name, values in found.items():
-                features[name] += counted(values)
+            for batch_id, features in found.items():
+                counts = self._counted.setdefault(batch_id, {name: np.zeros(BINS, int) for name in features})
+                for name, bins in features.items():
+                    counts[name] += bins
 
     def write(self, database: Database) -> None:
         """Add what was counted to the day's numbers."""
@@ -42,14 +47,18 @@ class Inputs:
             )
 
 
-def brightness(greys: Sequence[Grey] | NDArray[np.uint8]) -> list[float]:
-    """Return the mean of each radiograph, 0 to 1."""
-    return [float(np.mean(grey)) / 255 for grey in greys]
+def inputs(greys: Iterable[Grey]) -> dict[str, list[int]]:
+    """Return how many radiographs have their mean, and how many their spread, in each of BINS bins."""
+    brightness, contrast = zip(*map(_mean_and_spread, greys), strict=True)
+    return {"brightness": counted(brightness), "contrast": counted(contrast)}
 
 
-def contrast(greys: Sequence[Grey] | NDArray[np.uint8]) -> list[float]:
-    """Return the spread of each radiograph, 0 to 1."""
-    return [float(np.std(grey)) / _HALF_RANGE for grey in greys]
+def _mean_and_spread(grey: Grey) -> tuple[float, float]:
+    """Both 0 to 1; before every score, so by the fastest way."""
+    levels = grey.ravel().astype(np.float32)
+    mean = levels.mean()
+    levels -= mean
+    return float(mean) / 255, math.sqrt(levels @ levels / levels.size) / _HALF_RANGE
 
 
 def counted(values: Sequence[float] | NDArray[np.float64]) -> list[int]:

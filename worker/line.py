@@ -146,9 +146,7 @@ class Line:
                 log.warning("image %d: %s", claim.images[0].id, guilty)
                 found, unanswered = [], [failure(claim.images[0], "worker_died")]
             numbered = {finding.image.id for finding in found if finding.raw_probability is not None}
-            for image, decoded in images:
-                if image.id in numbered:
-                    self.inputs.add(image.batch_id, decoded.grey)
+            self.inputs.add([(image.batch_id, seen.grey) for image, seen in images if image.id in numbered])
             findings += found
             failures += unanswered
         return findings, failures

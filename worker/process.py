@@ -1,6 +1,7 @@
 """The worker process: one per GPU, or one per machine."""
 
 import contextlib
+import gc
 import logging
 import os
 import secrets
@@ -87,6 +88,8 @@ def run(settings: Settings) -> None:
         sweeper.start()
         couriers.start()
         confirmations.start()
+        gc.collect()
+        gc.freeze()  # a million objects of TensorFlow and Keras that stay, for every full collection to look through
         log.info("worker %s is ready: %s", name, line.problem or champion)
         try:
             _consume(app)
