@@ -9,7 +9,7 @@ run: setup
 	@exec $(CXR) up $(if $(IMAGES),--images "$(IMAGES)",--demo)
 
 test: setup
-	@.venv/bin/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(PYTEST)
+	@.venv/bin/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not long" $(PYTEST)
 
 setup: $(READY)
 

@@ -19,3 +19,9 @@ def fuzzed(examples: int) -> Callable[[Any], Any]:
         return pytest.mark.fuzz(chosen(test))
 
     return mark
+
+
+def both_in_ci(fixture: str) -> pytest.MarkDecorator:
+    """On SQLite in `make test`, and on PostgreSQL too in CI: for what takes long."""
+    kinds = ["sqlite", pytest.param("postgresql", marks=pytest.mark.long)]
+    return pytest.mark.parametrize(fixture, kinds, indirect=True)

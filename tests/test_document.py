@@ -19,7 +19,7 @@ from db import tenancy
 from db.database import Database
 from settings import Settings
 from tests.access import key
-from tests.examples import TIMES
+from tests.examples import TIMES, both_in_ci
 from tests.project import ROOT
 from tests.queueing import finish, taken
 from tests.service import CARD, free_port, until
@@ -137,6 +137,7 @@ def test_a_nul_in_the_address_of_a_page_is_no_failure(settings: Settings, migrat
 
 
 @pytest.mark.scaled
+@both_in_ci("migrated_url")
 @pytest.mark.timeout(600)
 def test_the_server_does_what_the_document_says(migrated_url: str, tmp_path: Path, radiograph: Radiograph) -> None:
     """schemathesis, every check there is, every call of the document, against a real API process."""

@@ -21,7 +21,7 @@ from db.database import Database
 from db.tables import Batch, Image, ImageState, Lane, Result, insert_rows
 from settings import Settings
 from tests.access import key
-from tests.examples import TIMES
+from tests.examples import TIMES, both_in_ci
 from tests.project import ROOT
 from tests.service import free_port, until
 
@@ -92,6 +92,7 @@ def half_known(database: Database) -> None:
 
 
 @pytest.mark.scaled
+@both_in_ci("migrated_url")
 def test_exports_of_many_rows_are_flat_in_memory(
     database: Database, serving: tuple[httpx.Client, psutil.Process]
 ) -> None:

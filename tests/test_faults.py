@@ -143,6 +143,7 @@ def test_a_lost_blob_costs_one_image(fragile: Service, radiograph: Radiograph) -
     assert fragile.progress(batch_id).outcome == Outcome.PARTIAL
 
 
+@pytest.mark.long
 def test_several_machines_share_postgresql_a_broker_and_the_blobs(
     postgresql: Postgres, tmp_path: Path, radiograph: Radiograph
 ) -> None:

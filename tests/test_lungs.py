@@ -113,6 +113,7 @@ def test_damaged_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
         lungs.weights()
 
 
+@pytest.mark.long
 def test_training_is_one_command_and_records_what_it_did(folder: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "training.segment", "--data", str(folder), "--out", str(tmp_path), "--epochs", "1"]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)

@@ -56,6 +56,7 @@ def test_sqlite_does_what_the_model_says(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.long
 @pytest.mark.timeout(HISTORIES * STEPS / 5 + 120)
 def test_postgresql_does_what_the_model_says(postgresql: Postgres, tmp_path: Path) -> None:
     template = postgresql.database()

@@ -106,6 +106,7 @@ def alone(classified: Recalled, tmp_path: Path) -> Iterator[Recalled]:
     made.database.close()
 
 
+@pytest.mark.long
 def test_a_trainer_that_is_killed_in_the_middle_is_followed_by_one_that_counts_on(alone: Recalled) -> None:
     elsewhere = Elsewhere(alone.settings)
     with alone.database.of(tenancy.DEFAULT).write() as session:

@@ -126,6 +126,7 @@ def test_a_page_of_another_site_cannot_submit(service: Service, radiograph: Radi
     assert (answer.status_code, answer.json()["code"]) == (403, "cross_site")
 
 
+@pytest.mark.long
 def test_two_instances_with_different_homes_do_not_disturb_each_other(
     service: Service, radiograph: Radiograph, tmp_path: Path
 ) -> None:

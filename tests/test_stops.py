@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.examples import both_in_ci
 from tests.project import ROOT
 
 
 @pytest.mark.timeout(600)
+@both_in_ci("database_url")
 def test_a_death_after_any_commit_or_call_changes_nothing(database_url: str, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.chaos.stops", str(tmp_path), database_url, "memory://"],

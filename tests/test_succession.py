@@ -114,6 +114,7 @@ class Load(threading.Thread):
         self.join()
 
 
+@pytest.mark.long
 def test_a_champion_changes_and_goes_back_under_load_and_no_batch_mixes_models(
     running: Service, files: dict[str, bytes]
 ) -> None:

@@ -163,6 +163,7 @@ def sbom(path: Path) -> bytes:
     return path.read_bytes()
 
 
+@pytest.mark.long
 def test_the_sbom_names_every_pinned_package_with_its_hashes_and_comes_out_the_same(tmp_path: Path) -> None:
     first = sbom(tmp_path / "1.json")
     assert first == sbom(tmp_path / "2.json")

@@ -175,6 +175,7 @@ def cancelled(session: Session, run_id: str) -> None:
 
 
 Strike = Callable[[Session, str], None]
+STOLEN = pytest.param(stolen, RunState.RUNNING, marks=pytest.mark.long)
 
 
 def struck(
@@ -194,7 +195,7 @@ def struck(
     return bench.run(run_id)
 
 
-@pytest.mark.parametrize(("befalls", "state"), [(stolen, RunState.RUNNING), (cancelled, RunState.CANCELLED)])
+@pytest.mark.parametrize(("befalls", "state"), [STOLEN, (cancelled, RunState.CANCELLED)])
 def test_what_befalls_a_run_after_its_last_epoch_leaves_no_candidate(
     labelled: Callable[[int], Bench], monkeypatch: pytest.MonkeyPatch, befalls: Strike, state: RunState
 ) -> None:
@@ -207,7 +208,7 @@ def test_what_befalls_a_run_after_its_last_epoch_leaves_no_candidate(
         assert registry.pointed_at(session, registry.CHALLENGER) is None
 
 
-@pytest.mark.parametrize(("befalls", "state"), [(stolen, RunState.RUNNING), (cancelled, RunState.SUCCEEDED)])
+@pytest.mark.parametrize(("befalls", "state"), [STOLEN, (cancelled, RunState.SUCCEEDED)])
 def test_a_candidate_that_is_judged_is_appointed_though_the_run_was_cancelled_but_not_by_who_lost_it(
     labelled: Callable[[int], Bench],
     radiographs: Radiographs,

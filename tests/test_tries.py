@@ -30,6 +30,7 @@ def test_what_is_trained_beside_the_given_network_does_not_stay_in_it() -> None:
     assert trained.count_params() > given.count_params()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("way", [EVERYTHING, replace(WAYS["masks"], epochs=1, copies=1)], ids=["everything", "masks"])
 def test_a_way_scores_every_radiograph_and_its_probes(
     radiographs: data.Radiographs, way: Way, monkeypatch: pytest.MonkeyPatch
@@ -43,6 +44,7 @@ def test_a_way_scores_every_radiograph_and_its_probes(
     assert 0 <= told["home"] <= 1
 
 
+@pytest.mark.long
 def test_the_reversed_gradient_unlearns_what_the_adversary_learns(radiographs: data.Radiographs) -> None:
     maps = lungs.Segmenter(lungs.weights(), batch_size=8).segment
     part = radiographs.folds(0, 1, 2, 3)

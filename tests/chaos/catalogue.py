@@ -61,7 +61,7 @@ FAULTS = {
         "worker SIGSTOP past its lease", faults.stop_worker_past_its_lease, (1, 5, 50), recovery_seconds=_LEASE
     ),
     "worker-term": Fault(
-        "worker SIGTERM", faults.tell_worker_to_stop, (1, 30, 30), recovery_seconds=30, after=faults.nothing_was_delayed
+        "worker SIGTERM", faults.tell_worker_to_stop, (0, 30, 30), recovery_seconds=30, after=faults.nothing_was_delayed
     ),
     "api-kill": Fault("API SIGKILL in mid-upload", faults.kill_api_in_mid_upload, (0, 10, 100), recovery_seconds=60),
     "broker-kill": Fault("broker SIGKILL", faults.kill_broker, (1, 10, 100), recovery_seconds=60),
@@ -109,7 +109,7 @@ FAULTS = {
     ),
     "minds": Fault("batch cancelled, retried, purged", faults.change_minds, (2, 30, 300)),
     "model-swap": Fault("model swapped under load", faults.swap_model, (0, 5, 50)),
-    "model-corrupt": Fault("corrupt model file", faults.corrupt_model, (1, 2, 10), recovery_seconds=60),
+    "model-corrupt": Fault("corrupt model file", faults.corrupt_model, (0, 2, 10), recovery_seconds=60),
     "two-beats": Fault(
         "two beats and three sweepers, seconds",
         faults.let_beats_meet,
