@@ -9,11 +9,11 @@ from typing import Any, Final
 
 import keras
 import numpy as np
-import tensorflow as tf
 from keras import layers
 from numpy.typing import NDArray
 
 from worker import cnn
+from worker.forward import Forward
 from worker.radiograph import SIZE, Grey
 from worker.rejection import BLANK, INVERTED, NOT_FRONTAL, TURNED
 
@@ -52,11 +52,8 @@ class Gate:
 
     def __init__(self, *, batch_size: int) -> None:
         self._card = card()
-        self._model = loaded(WEIGHTS.read_bytes(), self._card)
-        self._shapes = sorted({1, min(8, batch_size), batch_size})
-        self._forward = tf.function(lambda batch: self._model(batch, training=False))
-        for shape in self._shapes:
-            self._forward(tf.zeros((shape, SIDE, SIDE, 1)))
+        model = loaded(WEIGHTS.read_bytes(), self._card)
+        self._forward = Forward(model, np.float32, batch_size=batch_size)
 
     @property
     def version(self) -> str:
@@ -81,18 +78,10 @@ class Gate:
         return (NOT_FRONTAL, TURNED if best else INVERTED)
 
     def _logits(self, greys: NDArray[np.uint8]) -> _Logits:
-        largest = self._shapes[-1]
-        parts = [self._padded(greys[start : start + largest]) for start in range(0, len(greys), largest)]
-        logits = np.concatenate(parts)
+        logits = self._forward(seen(greys))[:, 0]
         if not np.isfinite(logits).all():
             raise FloatingPointError("the gate gave no number")
         return logits
-
-    def _padded(self, greys: NDArray[np.uint8]) -> _Logits:
-        shape = next(shape for shape in self._shapes if shape >= len(greys))
-        batch = np.zeros((shape, SIDE, SIDE, 1), np.float32)
-        batch[: len(greys)] = seen(greys)
-        return np.asarray(self._forward(tf.constant(batch)))[: len(greys), 0]
 
 
 def loaded(weights: bytes, card: Card) -> keras.Model:

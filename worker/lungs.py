@@ -8,11 +8,11 @@ from typing import Any, Final
 
 import keras
 import numpy as np
-import tensorflow as tf
 from keras import layers
 from numpy.typing import NDArray
 
 from worker import cnn
+from worker.forward import Forward
 from worker.radiograph import SIZE, Grey
 
 SIDE: Final = SIZE // 2
@@ -59,23 +59,13 @@ class Segmenter:
     def __init__(self, data: bytes, *, batch_size: int) -> None:
         model = build()
         cnn.load_weights(model, data)
-        self._shapes = sorted({1, min(8, batch_size), batch_size})
-        self._forward = tf.function(lambda batch: model(batch, training=False))
-        for shape in self._shapes:
-            self._forward(tf.zeros((shape, SIDE, SIDE, 1)))
+        self._forward = Forward(model, np.float32, batch_size=batch_size)
 
     def segment(self, greys: NDArray[np.uint8] | Sequence[Grey]) -> Maps:
         """Return (n, SIDE, SIDE): how probably each pixel of (n, SIZE, SIZE) grey levels is lung, 0 to 1."""
-        largest = self._shapes[-1]
         stacked = np.asarray(greys, np.uint8).reshape(-1, SIZE, SIZE)
-        parts = [self._padded(stacked[start : start + largest]) for start in range(0, len(stacked), largest)]
+        parts = [self._forward(standardised(stacked[chunk]))[..., 0] for chunk in self._forward.chunks(len(stacked))]
         return np.concatenate(parts) if parts else np.empty((0, SIDE, SIDE), np.float32)
-
-    def _padded(self, greys: NDArray[np.uint8]) -> Maps:
-        shape = next(shape for shape in self._shapes if shape >= len(greys))
-        batch = np.zeros((shape, SIDE, SIDE, 1), np.float32)
-        batch[: len(greys)] = standardised(greys)
-        return np.asarray(self._forward(tf.constant(batch)))[: len(greys), ..., 0]
 
 
 def weights() -> bytes:

@@ -1,16 +1,15 @@
-"""Predicts grey levels in batches of a few fixed shapes, each compiled once."""
+"""Predicts grey levels: what prepares them, the CNN, and what follows from its number."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-import keras
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
 from worker import cnn
 from worker.decision import Decision, ModelUnusable, Prediction
+from worker.forward import Forward
 from worker.preparation import Maps, PreparationUnknown, preparation
-from worker.radiograph import SIZE, Grey
+from worker.radiograph import Grey
 
 
 class Predictor:
@@ -27,18 +26,17 @@ class Predictor:
         except Exception as error:
             raise ModelUnusable("the weights cannot be loaded into the CNN") from error
         self._decision = decision
-        self._shapes = sorted({1, min(8, batch_size), batch_size})
-        self._forward = _compile(model)
-        for shape in self._shapes:
-            self._forward(np.zeros((shape, SIZE, SIZE, 1), np.uint8))
+        self._forward = Forward(model, np.uint8, batch_size=batch_size)
 
     def predict(self, greys: Sequence[Grey], *, maps: Maps | None = None) -> list[Prediction]:
         """Return one Prediction per radiograph, in order; `maps` replaces what the segmenter would find, for probes."""
         if not greys:
             return []
-        chunks = [slice(start, start + self._shapes[-1]) for start in range(0, len(greys), self._shapes[-1])]
-        parts = [self._padded(greys[chunk], None if maps is None else maps[chunk]) for chunk in chunks]
-        return self._decided(np.concatenate(parts))
+        parts = [
+            self._forward(self._prepare(greys[chunk], None if maps is None else maps[chunk]))[:, 0]
+            for chunk in self._forward.chunks(len(greys))
+        ]
+        return self._decided(np.concatenate(parts).astype(np.float64))
 
     def decide(self, raw: float) -> Prediction:
         """What follows from a raw output that was kept."""
@@ -49,19 +47,3 @@ class Predictor:
             self._decision.prediction(float(value), float(probability))
             for value, probability in zip(raw, self._decision.calibrate(raw), strict=True)
         ]
-
-    def _padded(self, greys: Sequence[Grey], maps: Maps | None) -> NDArray[np.float64]:
-        shape = next(shape for shape in self._shapes if shape >= len(greys))
-        batch = np.zeros((shape, SIZE, SIZE, 1), np.uint8)
-        batch[: len(greys)] = self._prepare(greys, maps)
-        return self._forward(batch)[: len(greys)]
-
-
-def _compile(model: keras.Model) -> Callable[[Grey], NDArray[np.float64]]:
-    """One compiled function; `model.predict` costs 40 ms a call and leaks."""
-    function = tf.function(lambda batch: model(batch, training=False))
-
-    def forward(batch: Grey) -> NDArray[np.float64]:
-        return np.asarray(function(tf.constant(batch)), dtype=np.float64)[:, 0]
-
-    return forward
