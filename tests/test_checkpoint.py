@@ -19,6 +19,7 @@ class Killed(Exception):
     """What a test raises in place of a kill."""
 
 
+@pytest.mark.long
 def test_a_run_that_is_cut_short_goes_on_after_its_last_epoch(radiographs: Radiographs, tmp_path: Path) -> None:
     config = Config(epochs=2, batch_size=16, exposures=1)
     checkpoint = Checkpoint(tmp_path / "run" / "checkpoint.npz")
