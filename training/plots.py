@@ -23,7 +23,7 @@ def learning_curves(history: dict[str, list[float]], best_epoch: int) -> Figure:
     axes.plot(epochs, history["loss"], label="training, against what is taught")
     axes.plot(epochs, history["val_loss"], label="validation, against labels")
     if _CALIBRATED in history:
-        axes.plot(epochs, history[_CALIBRATED], label="the same, calibrated")
+        axes.plot(epochs, history[_CALIBRATED], label="validation, calibrated, classes alike")
     axes.axvline(best_epoch, color="grey", linestyle=":", label=f"kept: epoch {best_epoch}")
     axes.legend()
     return figure
