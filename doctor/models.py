@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from worker.decoder import Decoded
 
 _BATCH = 8
-_TOLERANCE = 1e-4
+_TOLERANCE = 1e-3
 _RESTORE = "restore the blobs from the backup, or register the version again"
 
 

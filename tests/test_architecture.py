@@ -1,6 +1,7 @@
 """The rooms and the arrows between them: api -> worker -> db, training -> worker -> db, never back."""
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -56,6 +57,23 @@ def test_no_arrow_goes_back(room: str) -> None:
 def test_the_web_application_does_not_load_tensorflow() -> None:
     program = "import api, api.app, api.server, sys; assert not {'tensorflow', 'keras', 'numpy'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT)
+
+
+def test_a_trainer_that_waits_does_not_load_tensorflow() -> None:
+    program = "import training.trainer, sys; assert not {'tensorflow', 'keras'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT)
+
+
+def test_the_cnn_is_computed_with_onednn_whatever_the_processor() -> None:
+    """In a process that the tests' own environment does not help."""
+    program = """
+from worker import device
+device.quiet()
+from tensorflow.python.util import _pywrap_util_port
+assert _pywrap_util_port.IsMklEnabled()
+"""
+    there = {name: value for name, value in os.environ.items() if name != "TF_ENABLE_ONEDNN_OPTS"}
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT, env=there)
 
 
 def test_every_file_says_what_it_is_and_is_one_idea() -> None:

@@ -1,4 +1,4 @@
-"""What ends a worker, the broker, the database or a disk, once or twice, with the harness of `make chaos`; CI does every fault."""
+"""What kills or stops a worker, PostgreSQL, the broker or a disk, once or twice, with the harness of `make chaos`; CI does every fault."""
 
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor

@@ -39,6 +39,8 @@ def run(service: Service) -> Callable[..., subprocess.CompletedProcess[str]]:
     def invoke(*words: object) -> subprocess.CompletedProcess[str]:
         given = [str(word) for word in words]
         told = CliRunner().invoke(main, given, env={"CXR_HOME": str(service.settings.home), "COLUMNS": "160"})
+        if told.exception and not isinstance(told.exception, SystemExit):
+            raise told.exception
         return subprocess.CompletedProcess(given, told.exit_code, told.stdout, told.stderr)
 
     return invoke
@@ -88,16 +90,15 @@ def test_json_is_one_object_with_the_answer_in_full(run: Run, batch: str) -> Non
     assert [model["champion"] for model in spoken(run("models", "--json"))] == [True]
 
 
-def test_json_of_a_submission_holds_its_images(run: Run, tmp_path: Path) -> None:
+def test_json_of_a_submission_holds_its_images(run: Run, service: Service, tmp_path: Path) -> None:
     (picture,) = phantoms.write(tmp_path, count=1, seed=9)
     assert spoken(run("submit", picture, "--json"))["total"] == 1
     waited = run("submit", picture, "--synthetic", "--wait", "--json")
     assert waited.returncode == Exit.DONE
     told = spoken(waited)
     assert (told["outcome"], told["synthetic"], len(told["images"])) == ("all_classified", True, 1)
-    assert spoken(run("classify", picture, "--json"))["probability"] == pytest.approx(
-        told["images"][0]["probability"], abs=1e-5
-    )
+    alone = cxr("classify", picture, "--json", home=service.settings.home)  # TensorFlow writes past Python
+    assert spoken(alone)["probability"] == pytest.approx(told["images"][0]["probability"], abs=1e-3)
 
 
 def test_json_of_a_failure_is_the_problem(run: Run, tmp_path: Path) -> None:

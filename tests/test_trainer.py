@@ -112,6 +112,24 @@ def test_without_base_data_the_run_says_which_setting_is_missing(tmp_path: Path,
     bench.database.close()
 
 
+def test_a_tensorflow_that_cannot_be_loaded_ends_the_run(tmp_path: Path, decoders: Decoders) -> None:
+    bench = Bench(tmp_path, decoders, None)
+    run_id = bench.ask()
+
+    def prepare() -> None:
+        raise MemoryError
+
+    Trainer(
+        bench.parts, Tickets(celery_app(bench.parts.settings), batch_size=1), bench.stopping, prepare=prepare
+    ).look()
+    run = bench.run(run_id)
+    assert (run.state, run.problem) == (
+        "failed",
+        "TensorFlow cannot be loaded, MemoryError; the trainer's log says more",
+    )
+    bench.database.close()
+
+
 def test_a_running_run_stops_when_it_is_cancelled(long: Bench) -> None:
     run_id = long.ask()
     thread = long.begun(run_id)
@@ -175,7 +193,6 @@ def cancelled(session: Session, run_id: str) -> None:
 
 
 Strike = Callable[[Session, str], None]
-STOLEN = pytest.param(stolen, RunState.RUNNING, marks=pytest.mark.long)
 
 
 def struck(
@@ -195,7 +212,7 @@ def struck(
     return bench.run(run_id)
 
 
-@pytest.mark.parametrize(("befalls", "state"), [STOLEN, (cancelled, RunState.CANCELLED)])
+@pytest.mark.parametrize(("befalls", "state"), [(stolen, RunState.RUNNING), (cancelled, RunState.CANCELLED)])
 def test_what_befalls_a_run_after_its_last_epoch_leaves_no_candidate(
     labelled: Callable[[int], Bench], monkeypatch: pytest.MonkeyPatch, befalls: Strike, state: RunState
 ) -> None:
@@ -208,7 +225,10 @@ def test_what_befalls_a_run_after_its_last_epoch_leaves_no_candidate(
         assert registry.pointed_at(session, registry.CHALLENGER) is None
 
 
-@pytest.mark.parametrize(("befalls", "state"), [STOLEN, (cancelled, RunState.SUCCEEDED)])
+@pytest.mark.parametrize(
+    ("befalls", "state"),
+    [pytest.param(stolen, RunState.RUNNING, marks=pytest.mark.long), (cancelled, RunState.SUCCEEDED)],
+)
 def test_a_candidate_that_is_judged_is_appointed_though_the_run_was_cancelled_but_not_by_who_lost_it(
     labelled: Callable[[int], Bench],
     radiographs: Radiographs,

@@ -103,7 +103,7 @@ class Trainer:
             log.info("%s begins, attempt %d", run.id, run.attempts)
             try:
                 with lease.holding(self._parts.database, run, self._lease_seconds, self._stopping) as held:
-                    self._prepare()
+                    self._get_ready(run)
                     self._carry_out(run, held)
             except (Stopped, LeaseLost) as stopped:
                 log.warning("%s stops here: %s", run.id, stopped)
@@ -111,6 +111,15 @@ class Trainer:
     def _claimed(self) -> Run | None:
         with self._parts.database.write() as session:
             return duties.claim(session, lease_seconds=self._lease_seconds, actor=self._name)
+
+    def _get_ready(self, run: Run) -> None:
+        """End the run where TensorFlow cannot be loaded, which the next attempt would find again."""
+        try:
+            self._prepare()
+        except Exception as error:
+            problem = f"TensorFlow cannot be loaded, {type(error).__name__}; the trainer's log says more"
+            self._end(run, RunState.FAILED, problem=problem)
+            raise
 
     def _carry_out(self, run: Run, held: Lease) -> None:
         if isinstance(run, ReclassificationRun):

@@ -58,7 +58,8 @@ def _mean_and_spread(grey: Grey) -> tuple[float, float]:
     levels = grey.ravel().astype(np.float32)
     mean = levels.mean()
     levels -= mean
-    return float(mean) / 255, math.sqrt(levels @ levels / levels.size) / _HALF_RANGE
+    squares = np.square(levels, out=levels).sum()  # not by BLAS, whose threads would take the decoders' time
+    return float(mean) / 255, math.sqrt(squares / levels.size) / _HALF_RANGE
 
 
 def counted(values: Sequence[float] | NDArray[np.float64]) -> list[int]:

@@ -71,6 +71,8 @@ def run(settings: Settings) -> None:
         _register_work(app, line.work, stopping)
         succession = Succession(database, models, worker=name)
         app.task(name=SUCCESSION)(succession.look_again)
+        gc.collect()
+        gc.freeze()  # what TensorFlow and Keras keep for good: every full collection would look through it
         champion = database.patiently(lambda: _prepare(database, line))
         tickets = Tickets(app, batch_size=settings.batch_size)
         sweeper = Sweeper(
@@ -88,8 +90,6 @@ def run(settings: Settings) -> None:
         sweeper.start()
         couriers.start()
         confirmations.start()
-        gc.collect()
-        gc.freeze()  # a million objects of TensorFlow and Keras that stay, for every full collection to look through
         log.info("worker %s is ready: %s", name, line.problem or champion)
         try:
             _consume(app)
