@@ -1,4 +1,4 @@
-"""How the commands speak: one JSON shape, one list of exit statuses, tables that fit, words for the shell."""
+"""How the commands speak: one JSON shape, one list of exit statuses, tables that fit."""
 
 import csv
 import fcntl
@@ -262,44 +262,3 @@ def test_long_work_shows_how_far_it_is(service: Service, tmp_path: Path) -> None
     sending = [line for line in seen if "sending" in line]
     assert re.search(r"\d/\d[\d.]* \wB", sending[-1]), sending
     assert any("classifying" in line and "3/3" in line for line in seen), seen
-
-
-# The shell
-
-
-def completed(words: str, *, home: Path, shell: str = "bash") -> list[str]:
-    """What the shell's own function offers after these words."""
-    environment = os.environ | {"CXR_HOME": str(home), "PATH": f"{CXR.parent}:{os.environ['PATH']}"}
-    script = f"""
-        eval "$(cxr completion {shell})"
-        COMP_WORDS=({words} "") COMP_CWORD={len(words.split())}
-        [ "${{COMP_WORDS[-2]: -1}}" = - ] && unset 'COMP_WORDS[-1]' && COMP_CWORD=$((COMP_CWORD - 1))
-        _cxr_completion cxr
-        printf '%s\\n' "${{COMPREPLY[@]}}"
-    """
-    command = ["bash", "--norc", "-c", script]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.split()
-
-
-def test_bash_completes_commands_options_values_and_batches(service: Service, batch: str) -> None:
-    home = service.settings.home
-    assert {"submit", "status", "results"} <= set(completed("cxr", home=home))
-    assert {"--wait", "--json"} <= set(completed("cxr submit -", home=home))
-    assert set(completed("cxr results --label", home=home)) == {"positive", "negative", "inconclusive"}
-    assert batch in completed("cxr status", home=home)
-
-
-def test_without_a_server_completion_offers_no_batch_and_says_nothing(tmp_path: Path) -> None:
-    assert completed("cxr status", home=tmp_path) == []
-
-
-@pytest.mark.parametrize(("shell", "offered"), [("zsh", "plain\nstatus\n"), ("fish", "plain,status")])
-def test_other_shells_get_their_script_and_their_words(tmp_path: Path, shell: str, offered: str) -> None:
-    script = cxr("completion", shell, home=tmp_path).stdout
-    assert f"_CXR_COMPLETE={shell}_complete" in script
-    asked = {
-        "_CXR_COMPLETE": f"{shell}_complete",
-        "COMP_WORDS": "cxr stat",
-        "COMP_CWORD": "1" if shell == "zsh" else "stat",
-    }
-    assert offered in cxr(home=tmp_path, **asked).stdout

@@ -54,7 +54,7 @@ def inputs(greys: Iterable[Grey]) -> dict[str, list[int]]:
 
 
 def _mean_and_spread(grey: Grey) -> tuple[float, float]:
-    """Both 0 to 1; before every score, so by the fastest way."""
+    """Both 0 to 1; of every radiograph that is scored, so each pass counts."""
     levels = grey.ravel().astype(np.float32)
     mean = levels.mean()
     levels -= mean
