@@ -9,6 +9,7 @@ from api import codestreams, tags
 from api.elements import ITEM, SEQUENCE_ENDS, UNDEFINED, Elements, Header
 from api.pieces import Piece, Pieces
 from worker.formats import DICOM_PREAMBLE, RADIOGRAPHS
+from worker.frames import check_length
 from worker.rejection import ImageRejected
 
 _META = 0x0002
@@ -160,8 +161,9 @@ def _native(data: Pieces, elements: Elements, pixels: Header, values: _Values, s
     in_pairs = values.get(_PHOTOMETRIC, (b"", b""))[1] == b"YBR_FULL_422"
     samples *= 2 if in_pairs else _number(values, _SAMPLES, elements.order)
     length = -(-samples * _number(values, _BITS_ALLOCATED, elements.order) // 8)
-    if not length or pixels.length < length or syntax not in {_IMPLICIT, _EXPLICIT, _BIG_ENDIAN}:
-        raise ImageRejected("truncated", "fewer pixels than the tags ask for")
+    if syntax not in {_IMPLICIT, _EXPLICIT, _BIG_ENDIAN}:
+        raise ImageRejected("truncated", "a compressed frame that is not wrapped like one")
+    check_length(pixels.length, length, rows=_number(values, _ROWS, elements.order))
     vr = pixels.vr if pixels.vr in {b"OB", b"OW"} else b"OW"
     even = length + length % 2  # words of two bytes in big endian: the last pixel stands behind the one that pads
     yield _header(elements.order, _PIXEL_DATA, vr, even)

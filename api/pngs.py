@@ -38,7 +38,9 @@ def cleaned(data: Pieces) -> Iterator[Piece]:
             raise ImageRejected("truncated", "a chunk longer than the format allows")
         if name in _KEPT:
             yield head
-            yield from data.through(length + _CRC)
+            yield from _checked(data, name, length)
+        elif not name[:1].islower():
+            raise ImageRejected("truncated", "a chunk that pixels need and no reader knows")
         else:
             looked_at = min(length, orientation.LONGEST if name in _TEXTS | {b"acTL"} else 0)
             turned.look(name, data.read(looked_at))
@@ -50,10 +52,23 @@ def _header(data: Pieces) -> bytes:
     whole = data.read(_CHUNK.size + _HEADER.size + _CRC)
     length, name = _CHUNK.unpack_from(whole)
     width, height, depth, colour, *_ = _HEADER.unpack_from(whole, _CHUNK.size)
-    if (length, name) != (_HEADER.size, b"IHDR") or depth not in _DEPTHS.get(colour, ()):
+    damaged = zlib.crc32(whole[4:-_CRC]).to_bytes(_CRC) != whole[-_CRC:]
+    if damaged or (length, name) != (_HEADER.size, b"IHDR") or depth not in _DEPTHS.get(colour, ()):
         raise ImageRejected("truncated", "the header is damaged")
     check_pixels(width, height, most=data.max_pixels)
     return whole
+
+
+def _checked(data: Pieces, name: bytes, length: int) -> Iterator[Piece]:
+    """Yield a chunk's data and its checksum; raise ImageRejected where they disagree."""
+    found = zlib.crc32(name)
+    for piece in data.through(length):
+        found = zlib.crc32(piece, found)
+        yield piece
+    told = data.read(_CRC)
+    if told != found.to_bytes(_CRC):
+        raise ImageRejected("truncated", "a chunk that is not what its checksum says")
+    yield told
 
 
 class _Turned:

@@ -1,4 +1,4 @@
-"""A PNG of fewer pixels than its header says is never judged: Pillow would paint what is missing black."""
+"""A PNG whose pixels are damaged is never judged: Pillow would paint what is missing black, and asks no checksum."""
 
 import io
 import struct
@@ -10,11 +10,13 @@ import pytest
 from PIL import Image
 
 from tests.pictures import EXACT, chunk
+from tests.test_door import rejection as at_the_door
 from tests.test_radiograph import rejection
 from worker import chunks
 from worker.rejection import ImageRejected
 
 DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
+FOUND = {("truncated", "truncated"), ("truncated", "too_large")}
 KINDS = [(depth, colour) for colour, depths in DEPTHS.items() for depth in depths]
 
 
@@ -42,10 +44,10 @@ def test_as_many_bytes_are_asked_for_as_pillow_reads(*, interlaced: bool) -> Non
         head = header(width, height, depth, colour, interlaced)
         size = chunks._size(width, height, depth, colour, interlaced)
         whole, shorter = (file(head, zlib.compress(bytes(length))) for length in (size, size - 1))
-        chunks.check_inflated(whole)
+        chunks.check_pixels(whole)
         Image.open(io.BytesIO(whole)).load()
         with pytest.raises(ImageRejected, match="fewer pixels"):
-            chunks.check_inflated(shorter)
+            chunks.check_pixels(shorter)
         with pytest.raises(OSError, match="truncated"):
             Image.open(io.BytesIO(shorter)).load()
 
@@ -57,7 +59,7 @@ def test_pixels_are_whole_however_they_are_cut_and_whatever_stands_behind_them()
         [pixels + b"more", b"more"],
         [pixels[:-4]],
     ):
-        chunks.check_inflated(file(header(512, 512, 8, 0, 0), *parts))
+        chunks.check_pixels(file(header(512, 512, 8, 0, 0), *parts))
 
 
 def test_pixels_are_counted_in_little_memory() -> None:
@@ -66,7 +68,18 @@ def test_pixels_are_counted_in_little_memory() -> None:
     tracemalloc.start()
     try:
         with pytest.raises(ImageRejected, match="fewer pixels"):
-            chunks.check_inflated(data)
+            chunks.check_pixels(data)
         assert tracemalloc.get_traced_memory()[1] < 500_000
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("bit", [0, 7])
+@pytest.mark.parametrize("kind", EXACT)
+def test_one_wrong_bit_anywhere_in_the_pixels_is_found_at_the_door_and_by_the_decoder(kind: str, bit: int) -> None:
+    data = EXACT[kind]()
+    begins, ends = data.index(b"IDAT"), data.index(b"IEND") - 4
+    for place in [*range(12, 33), *range(begins, ends, (ends - begins) // 40), ends - 1]:
+        wrong = bytearray(data)
+        wrong[place] ^= 1 << bit
+        assert (at_the_door(bytes(wrong)), rejection(bytes(wrong))) in FOUND, place

@@ -183,6 +183,21 @@ def test_several_frames_are_rejected() -> None:
     assert rejection(radiograph(np.vstack([CHEST, CHEST]), Rows=256, NumberOfFrames="2")) == "multi_frame"
 
 
+@pytest.mark.parametrize(
+    ("columns", "code"),
+    [(319, "truncated"), (316, "truncated"), (160, "multi_frame"), (256, "truncated")],
+)
+def test_rows_longer_than_the_tags_tell_are_never_read_as_stripes(columns: int, code: str) -> None:
+    """Rows that a writer padded, a row number that is wrong: each row would begin a little further on."""
+    dataset = radiograph(Columns=columns)
+    assert (at_the_door(written(dataset)), rejection(dataset)) == (code, code)
+
+
+def test_more_rows_than_the_tags_tell_are_not_cut_off() -> None:
+    dataset = radiograph(Rows=250)
+    assert (at_the_door(written(dataset)), rejection(dataset)) == ("truncated", "truncated")
+
+
 @pytest.mark.parametrize("name", ["PixelData", "Rows", "Columns", "BitsAllocated", "PhotometricInterpretation"])
 def test_what_is_needed_and_missing_is_truncated(name: str) -> None:
     dataset = radiograph()

@@ -93,7 +93,7 @@ def test_the_pixels_of_published_radiographs_stay() -> None:
         np.testing.assert_array_equal(decode(cleaned(data)), decode(data), path.name)
 
 
-@pytest.mark.parametrize("behind", [1, 7])
+@pytest.mark.parametrize("behind", [1, 3])
 def test_an_odd_number_of_samples_keeps_its_last_one_in_big_endian(behind: int) -> None:
     """8 bits in words of two bytes: its last pixel stands behind the byte that pads."""
     pixels = made.CHEST[:5, :7]

@@ -1,4 +1,4 @@
-"""The header and the chunks of a PNG, and whether as many pixels stand in them as the header asks for."""
+"""The header and the chunks of a PNG, and whether they are whole: by their checksums, and by how many pixels stand in them."""
 
 import struct
 import zlib
@@ -13,6 +13,7 @@ HEADER: Final = struct.Struct(">16xIIBBxxB")
 _BEGINS: Final = 8
 _CHUNK = struct.Struct(">I4s")  # length, name; the data and four bytes of CRC follow
 _CRC: Final = 4
+_PIXELS: Final = {b"IHDR", b"PLTE", b"tRNS", b"IDAT"}
 _SAMPLES: Final = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of a pixel, by colour type
 _WHOLE: Final = ((0, 0, 1, 1),)
 # The first row and column of each pass of an interlaced PNG, and the steps from there (W3C PNG, table 8.1).
@@ -28,8 +29,12 @@ def names(data: bytes) -> set[bytes]:
     return set(ends)
 
 
-def check_inflated(data: bytes) -> None:
-    """Raise ImageRejected, or zlib.error, where fewer pixels are compressed than the header asks for."""
+def check_pixels(data: bytes) -> None:
+    """Raise ImageRejected, or zlib.error, where a checksum is wrong or fewer pixels are compressed than the header asks for."""
+    view = memoryview(data)
+    for name, begin, end in _chunks(data):
+        if name in _PIXELS and zlib.crc32(view[begin - len(name) : end]).to_bytes(_CRC) != data[end : end + _CRC]:
+            raise ImageRejected("truncated", "a chunk that is not what its checksum says")
     left = _size(*HEADER.unpack_from(data))
     stream = zlib.decompressobj()
     for piece in _compressed(data):

@@ -10,6 +10,7 @@ from pydicom import Dataset, dcmread
 from pydicom.encaps import get_frame
 from pydicom.filereader import _read_file_meta_info, read_preamble
 from pydicom.pixels import apply_color_lut, get_decoder, pixel_array
+from pydicom.pixels.utils import get_expected_length
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     JPEG2000TransferSyntaxes,
@@ -116,6 +117,8 @@ def _pixels(dataset: Dataset) -> NDArray[np.generic]:
     """Return what is stored, (rows, columns) or, in colour, (rows, columns, 3)."""
     syntax = dataset.file_meta.TransferSyntaxUID
     frame = get_frame(dataset.PixelData, 0, number_of_frames=1) if syntax.is_compressed else b""
+    if not syntax.is_compressed:
+        frames.check_length(len(dataset.PixelData), get_expected_length(dataset), rows=dataset.Rows)
     if frame and syntax != RLELossless:
         _check_codestream(dataset, frame, is_jpeg=syntax not in JPEG2000TransferSyntaxes)
     # pydicom turns a decoder's MemoryError into RuntimeError, so the memory is asked for here first.

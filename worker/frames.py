@@ -1,4 +1,4 @@
-"""The size that a compressed frame inside a DICOM file names itself, read without decoding it."""
+"""The size of the frame inside a DICOM file: what it names itself, read without decoding it, against what the tags ask for."""
 
 import struct
 from typing import Final
@@ -16,6 +16,21 @@ CODESTREAM_BOX: Final = b"jp2c"
 _SIZE = struct.Struct(">8x4I")
 _FRAMES = {0xFFC0, 0xFFC1, 0xFFC2, 0xFFC3, 0xFFF7}  # Huffman-coded ones, and that of JPEG-LS
 _FILL = 0xFFFF
+
+
+def check_length(length: int, asked: int, *, rows: int) -> None:
+    """Raise ImageRejected where uncompressed pixels are too few, or are more and would fit other rows or another frame.
+
+    Then each row would begin where another one goes on: stripes that may still look like a chest. Other bytes
+    behind the pixels are nobody's.
+    """
+    if not asked or length < asked:
+        raise ImageRejected("truncated", "fewer pixels than the tags ask for")
+    for beyond in (length - asked, length - asked - 1):  # the last byte may only pad
+        if beyond > 1 and beyond % asked == 0:
+            raise ImageRejected("multi_frame", "more than one frame")
+        if beyond > 1 and (beyond % rows == 0 or beyond % max(asked // rows, 1) == 0):
+            raise ImageRejected("truncated", "the tags and the pixels name different sizes")
 
 
 def size_of_jpeg_2000(frame: bytes) -> tuple[int, int]:

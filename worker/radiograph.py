@@ -119,7 +119,7 @@ def _of_jpeg(image: Image.Image, data: bytes) -> Image.Image:
 
 
 def _of_png(image: Image.Image, data: bytes, stored: str) -> Image.Image:
-    chunks.check_inflated(data)  # Pillow would paint what is missing black; kornia-rs raises
+    chunks.check_pixels(data)  # Pillow would paint what is missing black, and asks no checksum; kornia-rs raises
     return _to_grey(depths.deepened(image, data, stored))
 
 
