@@ -5,12 +5,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from worker.formats import CHEST_PARTS, LATERAL_CODES, LATERAL_VIEWS
+from worker.formats import CHEST_PARTS, LATERAL_CODES, LATERAL_VIEWS, LATERAL_WORDS
 
 _UID, _CODE, _NUMBERS = re.compile(rb"[0-9.]*"), re.compile(rb"[A-Z0-9_ \\]*"), re.compile(rb"[0-9+\-.eE \\]*")
 # A number without a digit is somebody's name; 0x1b changes the character set; ^ parts a person's names.
 _NUMBERED = re.compile(rb"(?=[^0-9]*[0-9])[^\0-\x1a\x1c-\x1f\x7f^]*")
 _CHARACTERS = re.compile(rb"(?:(?:ISO_IR |ISO 2022 IR )[0-9]{1,3}|GB18030|GBK|\\)*")  # PS3.3, C.12.1.1.2
+_WORD, _WORDS = re.compile(rb"[A-Z]+"), re.compile(rb"[A-Z _.,&/()-]*")
+_DIRECTIONS = re.compile(rb"[LRAPHF]{1,3}\\[LRAPHF]{1,3}")  # PS3.3, C.7.6.1.1.1
 _AGE = re.compile(rb"([0-9]{3})([DWMY])")
 _OLDEST = 90  # alone of this age in a region, a person may be known by it
 
@@ -34,8 +36,10 @@ PROSTATE RADIUS RADIUSULNA RECTUM SCALP SCAPULA SCLERA SCROTUM SHOULDER SKULL SP
 SUBMANDIBULAR TESTIS THIGH THUMB THYMUS THYROID TIBIA TIBIAFIBULA TLSPINE TMJ TOE TONGUE TRACHEA TSPINE ULNA URETER
 URETHRA UTERUS VAGINA VULVA WHOLEBODY WRIST ZYGOMA
 """.split()  # noqa: SIM905 - a hundred words, not a hundred quotes
-_BODY_PARTS += [part + plural for part in CHEST_PARTS for plural in ("", "S")]
-_BESIDE_A_PART = "LEFT", "RIGHT", "L", "R", "BILATERAL", "UPPER", "LOWER", "WHOLE", "BODY", "PORTABLE", "PORT", *_VIEWS
+_BODY_PARTS += ["ABD", "TSP", "LSP", "CSP", *CHEST_PARTS]
+_BODY_PARTS += [part + "S" for part in _BODY_PARTS]
+_SIDES = "LEFT", "RIGHT", "L", "R"
+_BESIDE_A_PART = *_SIDES, "BILATERAL", "UPPER", "LOWER", "WHOLE", "BODY", "PORTABLE", "PORT", *_VIEWS
 _MAKERS = """
 AGFA ALLENGERS CANON CARESTREAM DEL DRTECH EASTMAN FUJI FUJIFILM GE GENERAL ELECTRIC GEVAERT HITACHI HOLOGIC IRAY ITALRAY KODAK
 KONICA MINOLTA LODOX LUMIRADX MINDRAY NEUSOFT OEHM PHILIPS RAYENCE REHBEIN SAMSUNG SEDECAL SHIMADZU SIEMENS STEPHANIX STERNMED SWISSRAY
@@ -92,6 +96,21 @@ def _some_of(words: Iterable[str], *, flags: int = 0) -> re.Pattern[bytes]:
     return re.compile(word + rb"(?:[ _.,&-]+" + word + rb")*\.?", flags)
 
 
+def _known(telling: Iterable[str], beside: Iterable[str]) -> Callable[[bytes], bytes]:
+    """What keeps the known words of a value, and nothing where none of them tells anything by itself."""
+    told = {word.encode() for word in telling}
+    every = told | {word.encode() for word in beside}
+
+    def kept(value: bytes) -> bytes:
+        value = _in_capitals(value)
+        words = _WORD.findall(value)
+        if told.isdisjoint(words):
+            return b""
+        return value if every.issuperset(words) else b" ".join(word for word in words if word in every)
+
+    return kept
+
+
 def _as_it_is(value: bytes) -> bytes:
     return value
 
@@ -115,9 +134,10 @@ SAID: Final[Mapping[int, Kept]] = {
     0x00080070: _said(b"LO", 128, _some_of((*_MAKERS, *_BESIDE_A_MAKER), flags=re.IGNORECASE)),  # Manufacturer
     0x00101010: _said(b"AS", 4, re.compile(rb"[0-9]{3}Y|"), _age_band),  # Patient's Age, in bands
     0x00100040: _said(b"CS", 16, _CODE, _sex),  # Patient's Sex
-    0x00180015: _said(b"CS", 16, _some_of((*_BODY_PARTS, *_BESIDE_A_PART)), _in_capitals),  # Body Part Examined
-    0x00185101: _said(b"CS", 16, _one_of(_VIEWS), _in_capitals),  # View Position
+    0x00180015: _said(b"CS", 64, _WORDS, _known((*_BODY_PARTS, *LATERAL_WORDS), _BESIDE_A_PART)),  # Body Part Examined
+    0x00185101: _said(b"CS", 64, _WORDS, _known(_VIEWS, _SIDES)),  # View Position
     0x0020000D: _said(b"UI", 64, _UID),  # Study Instance UID
+    0x00200020: _said(b"CS", 16, _DIRECTIONS, _in_capitals),  # Patient Orientation
 }
 """The allow-list. A value that does not look as it should is dropped, like every tag that is not named here."""
 

@@ -30,12 +30,22 @@ from tests.pictures import chest, chunk, grey_image, png, saved
 from tests.service import Service, zipped
 from training.phantoms import phantom
 from worker.radiograph import Grey
-from worker.rejection import BLANK, INVERTED, LATERAL_VIEW, NOT_FRONTAL, OTHER_BODY_PART, TURNED
+from worker.rejection import (
+    BILEVEL,
+    BLANK,
+    COLOURED,
+    INVERTED,
+    LATERAL_VIEW,
+    LOW_CONTRAST,
+    NOT_FRONTAL,
+    OTHER_BODY_PART,
+    TURNED,
+)
 
 PNG = b"\x89PNG\r\n\x1a\n"
 READ = "classified"
-NOTED = "palette, 1 bit, alpha, CMYK"
-NOTES = ["palette"], ["bilevel"], ["alpha"], ["alpha"], ["cmyk"], ["palette"], ["palette", "alpha"]
+NOTED = "palette, alpha, CMYK"
+NOTES = ["palette"], ["alpha"], ["alpha"], ["cmyk"], ["palette"], ["palette", "alpha"]
 
 
 def deflated(**tags: Any) -> bytes:
@@ -93,7 +103,7 @@ def catalogue() -> Iterator[tuple[str, str, list[bytes]]]:
     yield "more than 100 megapixels by the header", "too_large", huge
     deep = [png(grey_16, 16, 0), png(grey_16 >> 4, 16, 0), png(np.dstack([grey_16] * 3), 16, 2)]
     yield "16-bit PNG", READ, deep
-    odd = [saved(grey_image().convert(mode)) for mode in ("P", "1", "RGBA")] + [saved(alpha)]
+    odd = [saved(grey_image().convert(mode)) for mode in ("P", "RGBA")] + [saved(alpha)]
     cmyk, palette = saved(grey_image().convert("CMYK"), "JPEG"), written(dicoms.EXACT["palette"]())
     yield NOTED, READ, [*odd, cmyk, palette, saved(grey_image().convert("P"), transparency=7)]
     yield "Exif rotation", READ, [turned(way, kind) for way in range(1, 9) for kind in ("PNG", "JPEG")]
@@ -152,6 +162,21 @@ def others() -> Iterator[tuple[str, str, list[bytes]]]:
         "lateral view, by its tag",
         LATERAL_VIEW,
         [written(radiograph(frontal, ViewPosition=view)) for view in ("LL", "RL", "LATERAL")],
+    )
+    few = Image.fromarray(frontal).convert("1")
+    packed = np.packbits(frontal > 128, bitorder="little")
+    in_dicom = radiograph(frontal, PixelData=packed.tobytes(), BitsAllocated=1, BitsStored=1, HighBit=0)
+    yield "1 bit", BILEVEL, [saved(few), saved(few, dpi=(300, 300)), written(in_dicom)]
+    windowed = written(radiograph(frontal, WindowCenter="2048", WindowWidth="4096"))
+    yield "hardly any grey levels", LOW_CONTRAST, [_png(frontal // 16), _png(frontal // 16 + 100), windowed]
+    colours: dict[str, Any] = {"SamplesPerPixel": 3, "PlanarConfiguration": 0}
+    ybr = np.asarray(Image.fromarray(frontal).convert("RGB").convert("YCbCr"))
+    photo = np.asarray(Image.open(photos / "coffee.png"))
+    told = ((np.dstack([frontal] * 3), "YBR_FULL"), (ybr, "RGB"), (photo, "RGB"))
+    yield (
+        "colours, or another photometric interpretation than the tag's",
+        COLOURED,
+        [written(radiograph(pixels, PhotometricInterpretation=way, **colours)) for pixels, way in told],
     )
     yield "black for white", INVERTED, [_png(255 - frontal), _jpeg(255 - frontal), written(radiograph(255 - frontal))]
     yield "turned", TURNED, [_png(np.rot90(phantom(seed), turns)) for seed, turns in ((3, 1), (4, 2), (5, 3))]

@@ -38,7 +38,7 @@ def test_fewer_bits_than_are_stored_are_not_shown_black(used: int, way: str) -> 
 
 
 @pytest.mark.parametrize("level", [65535, 20_000, 5000])
-@pytest.mark.parametrize("few", [1, 80])
+@pytest.mark.parametrize("few", [1, 80, 8000])
 def test_a_burnt_in_letter_does_not_darken_the_rest(few: int, level: int) -> None:
     stored = CHEST_12.copy()
     stored.flat[:few] = level

@@ -21,14 +21,32 @@ def told(dataset: Dataset) -> dicom.Told:
     return dicom.told(cleaned(written(dataset)))
 
 
-@pytest.mark.parametrize("written_as", ["LL", "ll", "LL\0\0", " Lateral \0", "lat"])
+@pytest.mark.parametrize(
+    "written_as", ["LL", "ll", "LL\0\0", " Lateral \0", "lat", "LLAT", "L LAT", "LAT_L", "LEFT LATERAL", "Chest lat."]
+)
 def test_a_lateral_view_is_one_however_it_is_written(written_as: str) -> None:
-    assert told(radiograph(ViewPosition=written_as)).reasons == (LATERAL_VIEW,)
+    assert told(radiograph(ViewPosition=written_as)).marks == (LATERAL_VIEW,)
 
 
-@pytest.mark.parametrize("written_as", ["HAND\0\0", "hand", "Hand "])
+@pytest.mark.parametrize("part", ["CHEST LAT", "Chest_Lateral", "THORAX (LAT) X"])
+def test_a_lateral_view_is_one_beside_the_body_part(part: str) -> None:
+    assert told(radiograph(BodyPartExamined=part)).marks == (LATERAL_VIEW,)
+
+
+@pytest.mark.parametrize("directions", [["A", "F"], ["P", "F"], ["PL", "FA"], ["L", "P"], ["ah", "f"]])
+def test_rows_that_run_from_front_to_back_are_of_a_lateral_view(directions: list[str]) -> None:
+    assert told(radiograph(PatientOrientation=directions)).marks == (LATERAL_VIEW,)
+
+
+@pytest.mark.parametrize("directions", [["L", "F"], ["R", "F"], ["LA", "FP"], ["DOE", "ERIKA"], ["A"], []])
+def test_other_directions_say_nothing(directions: list[str]) -> None:
+    kept = cleaned(written(radiograph(PatientOrientation=directions)))
+    assert (dicom.told(kept).marks, b"DOE" in kept) == ((), False)
+
+
+@pytest.mark.parametrize("written_as", ["HAND\0\0", "hand", "Hand ", "Hand_Fingers", "ABD", "HIPS", "ERIKA'S HAND"])
 def test_another_body_part_is_one_however_it_is_written(written_as: str) -> None:
-    assert told(radiograph(BodyPartExamined=written_as)).reasons == (OTHER_BODY_PART,)
+    assert told(radiograph(BodyPartExamined=written_as)).marks == (OTHER_BODY_PART,)
 
 
 @pytest.mark.parametrize("written_as", ["A-1\0", "A-1 \0\0", " A-1"])
@@ -63,7 +81,7 @@ def test_a_lateral_view_is_told_by_its_code(syntax: UID, undefined_length: bool)
         dataset.file_meta.TransferSyntaxUID = syntax
         dataset["ViewCodeSequence"].is_undefined_length = undefined_length
         kept = cleaned(written(dataset))
-        assert dicom.told(kept).reasons == (LATERAL_VIEW,)
+        assert dicom.told(kept).marks == (LATERAL_VIEW,)
         assert b"Doe" not in kept
 
 
@@ -72,7 +90,7 @@ def test_another_code_says_nothing_and_stays_outside(code: str) -> None:
     modifier = Dataset()
     modifier.CodeValue = codes.SCT.LateralProjection.value  # of the view, not the view
     kept = cleaned(written(view(code, ViewModifierCodeSequence=Sequence([modifier]))))
-    assert dicom.told(kept).reasons == ()
+    assert dicom.told(kept).marks == ()
     assert b"Doe" not in kept
     assert cleaned(kept) == kept
 
@@ -81,4 +99,4 @@ def test_a_damaged_view_code_costs_the_view_alone() -> None:
     data = bytearray(written(view("399067008")))
     item = data.index(b"\x54\x00\x20\x02") + 20
     data[item : item + 8] = b"\xff" * 8
-    assert dicom.told(cleaned(bytes(data))).reasons == ()
+    assert dicom.told(cleaned(bytes(data))).marks == ()

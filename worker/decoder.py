@@ -12,14 +12,14 @@ from pathlib import Path
 from db.identifiers import Identifiers
 from worker.formats import DICOM, MAGIC_BYTES, MAX_PIXELS, media_type
 from worker.radiograph import Grey, decode_noting
-from worker.rejection import ImageRejected
+from worker.rejection import NOTES, REASONS, ImageRejected
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """One radiograph out of its file; `identifiers`, and `reasons` to give no score, only where the file is DICOM.
+    """One radiograph out of its file, `identifiers` only where that is DICOM.
 
-    The `notes` say what was done to its pixels.
+    The `reasons` forbid a score, the `notes` say what was done to its pixels.
     """
 
     grey: Grey
@@ -72,10 +72,12 @@ def answer(path: Path, *, max_pixels: int = MAX_PIXELS) -> Answer:
 def decoded(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Decoded:
     """Decode one file's bytes, or raise ImageRejected."""
     start = time.perf_counter()
-    grey, notes = decode_noting(data, max_pixels=max_pixels)
-    if media_type(data[:MAGIC_BYTES]) != DICOM:
-        return Decoded(grey, (time.perf_counter() - start) * 1000, None, (), notes)
-    from worker import dicom  # noqa: PLC0415 - see worker.radiograph.decode
+    grey, marks = decode_noting(data, max_pixels=max_pixels)
+    identifiers = None
+    if media_type(data[:MAGIC_BYTES]) == DICOM:
+        from worker import dicom  # noqa: PLC0415 - see worker.radiograph.decode
 
-    told = dicom.told(data)
-    return Decoded(grey, (time.perf_counter() - start) * 1000, told.identifiers, told.reasons, told.notes)
+        told = dicom.told(data)
+        identifiers, marks = told.identifiers, told.marks + marks
+    reasons, notes = (tuple(mark for mark in marks if mark in table) for table in (REASONS, NOTES))
+    return Decoded(grey, (time.perf_counter() - start) * 1000, identifiers, reasons, notes)

@@ -11,6 +11,7 @@ _DEPTHS: Final = (8, 10, 12, 14, 16)
 # Of 16-bit colour Pillow keeps the high bytes alone; read as if it were this, it keeps the low ones.
 _LOW_BYTES: Final = {"RGB;16B": "RGB;16L", "RGBA;16B": "RGBA;16L", "LA;16B": "RGBA"}
 _MANY: Final = 1000  # one pixel of so many is a few
+_FAR_ABOVE: Final = 2  # bits: four times as high as all else, at the least
 _LINES: Final = 512  # of a picture are enough to count: all of them would take as long as decoding them
 _IN_FULL: Final = 1 << 14 - 8  # a high byte from here on is of a level that needs all 16 bits
 
@@ -29,12 +30,22 @@ def histogram(levels: NDArray[np.generic], *, places: int = 1) -> NDArray[np.int
 def used(counts: NDArray[np.int_]) -> tuple[int, int]:
     """Return the lowest and the highest level of a histogram that more than a few pixels go to, or beyond.
 
-    A burnt-in letter or a dead pixel is white whatever the radiograph is; it does not say how deep that is.
+    A burnt-in letter or a dead pixel is white whatever the radiograph is; it does not say how deep that is. Nor does a
+    marker, of however many pixels, whose one level stands alone far above all others.
     """
     reached = np.cumsum(counts)
-    most = int(reached[-1])
-    few = most // _MANY
-    return int(np.searchsorted(reached, few, side="right")), int(np.searchsorted(reached, most - few))
+    few = int(reached[-1]) // _MANY
+    below = int(np.searchsorted(reached, reached[-1], side="left"))  # the highest level that any pixel has
+    lowest, highest = _between(reached, few)
+    if highest == below and below:
+        under = _between(reached[:below], few)
+        if reached[below - 1] and depth(below) - depth(under[1]) >= _FAR_ABOVE:
+            return under
+    return lowest, highest
+
+
+def _between(reached: NDArray[np.int_], few: int) -> tuple[int, int]:
+    return int(np.searchsorted(reached, few, side="right")), int(np.searchsorted(reached, reached[-1] - few))
 
 
 def highest(levels: NDArray[np.generic]) -> int:

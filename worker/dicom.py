@@ -2,6 +2,7 @@
 
 import io
 import logging
+import re
 from typing import NamedTuple
 
 import numpy as np
@@ -21,13 +22,16 @@ from pydicom.uid import (
 
 from db.identifiers import Identifiers
 from worker import depths, frames, jpegs, luts
-from worker.formats import CHEST_PARTS, LATERAL_CODES, LATERAL_VIEWS, RADIOGRAPHS
-from worker.rejection import BILEVEL, LATERAL_VIEW, OTHER_BODY_PART, PALETTE, ImageRejected, damage_rejected
+from worker.formats import CHEST_PARTS, LATERAL_CODES, LATERAL_VIEWS, LATERAL_WORDS, RADIOGRAPHS
+from worker.rejection import BILEVEL, COLOURED, LATERAL_VIEW, OTHER_BODY_PART, PALETTE, ImageRejected, damage_rejected
 
 _LONGEST_IDENTIFIER = 64  # of a UID; an accession number has 16 characters
 _FEW_BITS, _MOST_BITS = 8, 16  # so few are all used
 # What the greediest decoder takes for one sample: OpenJPEG's int32, and the result.
 _BYTES_PER_SAMPLE = 8
+
+_WORDS = re.compile("[A-Z]+")
+_HUE, _MANY = 1 / 16, 1 / 4  # of white, from the strongest to the weakest of three colours; of the pixels
 
 _BASELINE = {JPEGBaseline8Bit, JPEGExtended12Bit}
 
@@ -40,6 +44,11 @@ for _name in ("pydicom", "pylibjpeg", "openjpeg"):
 
 def grey(data: bytes, *, max_pixels: int) -> Grey:
     """Return the pixels as shown to a reader, white for dense, (rows, columns) uint8, or raise ImageRejected."""
+    return shown(data, max_pixels=max_pixels)[0]
+
+
+def shown(data: bytes, *, max_pixels: int) -> tuple[Grey, tuple[str, ...]]:
+    """As `grey`, with COLOURED beside where that is so."""
     with damage_rejected():
         dataset = _read(data)
         _check(dataset, max_pixels)
@@ -47,15 +56,14 @@ def grey(data: bytes, *, max_pixels: int) -> Grey:
         if stored.ndim == 3 or dataset.PhotometricInterpretation == "PALETTE COLOR":  # noqa: PLR2004
             return _from_colour(dataset, stored)
         values = _unsigned(dataset, stored)
-        return np.asarray(luts.shown(dataset, values)[values])
+        return np.asarray(luts.shown(dataset, values)[values]), ()
 
 
 class Told(NamedTuple):
-    """What the tags say: the ones that are kept, why this is no frontal chest X-ray, what is done to its pixels."""
+    """What the tags say: the ones that are kept, and which of REASONS and NOTES they give."""
 
     identifiers: Identifiers
-    reasons: tuple[str, ...]
-    notes: tuple[str, ...]
+    marks: tuple[str, ...]
 
 
 def told(data: bytes) -> Told:
@@ -69,19 +77,28 @@ def told(data: bytes) -> Told:
             return value.strip()[:_LONGEST_IDENTIFIER] or None
 
         identifiers = Identifiers(text("StudyInstanceUID"), text("SOPInstanceUID"), text("AccessionNumber"))
-        reasons = []
-        codes = [str(item.get("CodeValue")) for item in dataset.get("ViewCodeSequence") or ()]
-        if (text("ViewPosition") or "").upper() in LATERAL_VIEWS or not LATERAL_CODES.isdisjoint(codes):
-            reasons.append(LATERAL_VIEW)
+        marks = []
         part = (text("BodyPartExamined") or "").upper()
+        if _is_lateral(dataset, (text("ViewPosition") or "").upper(), part):
+            marks.append(LATERAL_VIEW)
         if part and not any(word in part for word in CHEST_PARTS):
-            reasons.append(OTHER_BODY_PART)
-        notes = []
+            marks.append(OTHER_BODY_PART)
         if dataset.get("PhotometricInterpretation") == "PALETTE COLOR":
-            notes.append(PALETTE)
+            marks.append(PALETTE)
         if dataset.get("BitsStored") == 1:
-            notes.append(BILEVEL)
-        return Told(identifiers, tuple(reasons), tuple(notes))
+            marks.append(BILEVEL)
+        return Told(identifiers, tuple(marks))
+
+
+def _is_lateral(dataset: Dataset, view: str, part: str) -> bool:
+    """By the view, its code, a word beside the body part, or rows or columns that run from front to back (PS3.3, C.7.6.1.1.1)."""
+    codes = [str(item.get("CodeValue")) for item in dataset.get("ViewCodeSequence") or ()]
+    return (
+        not LATERAL_VIEWS.isdisjoint(_WORDS.findall(view))
+        or not LATERAL_WORDS.isdisjoint(_WORDS.findall(part))
+        or not LATERAL_CODES.isdisjoint(codes)
+        or any(str(direction).upper().startswith(("A", "P")) for direction in dataset.get("PatientOrientation") or ())
+    )
 
 
 def _read(data: bytes, *, stop_before_pixels: bool = False) -> Dataset:
@@ -153,16 +170,22 @@ def _check_codestream(dataset: Dataset, frame: bytes, *, is_jpeg: bool) -> None:
         jpegs.check_end(frame)
 
 
-def _from_colour(dataset: Dataset, stored: NDArray[np.generic]) -> Grey:
-    """A colour screenshot of a radiograph: brightness by ITU-R BT.601."""
+def _from_colour(dataset: Dataset, stored: NDArray[np.generic]) -> tuple[Grey, tuple[str, ...]]:
+    """A colour screenshot of a radiograph: brightness by ITU-R BT.601.
+
+    One whose photometric interpretation is not that of its pixels looks like a chest too, in wrong greys: it is COLOURED.
+    """
     bits = dataset.BitsStored
     if stored.ndim == 2:  # noqa: PLR2004 - indices into a palette
         stored = apply_color_lut(stored, dataset)
         bits = 8 * stored.itemsize
     elif _FEW_BITS < bits <= _MOST_BITS:
         bits = min(bits, depths.depth(depths.highest(stored)))
+    white = (1 << bits) - 1
     brightness = stored[..., :3] @ np.array([0.299, 0.587, 0.114])
-    return np.asarray(np.rint(np.minimum(brightness * 255 / ((1 << bits) - 1), 255)), dtype=np.uint8)
+    grey = np.asarray(np.rint(np.minimum(brightness * 255 / white, 255)), dtype=np.uint8)
+    apart = np.ptp(stored[::4, ::4, :3].astype(int), axis=2) > _HUE * white
+    return grey, (COLOURED,) if apart.mean() > _MANY else ()
 
 
 def _unsigned(dataset: Dataset, stored: NDArray[np.generic]) -> NDArray[np.generic]:

@@ -25,7 +25,10 @@ MAX_PIXELS: Final[int] = Settings.max_pixels
 RADIOGRAPHS: Final = ("CR", "DX", "RG")
 """The DICOM modalities that are radiographs."""
 
-LATERAL_VIEWS: Final = frozenset({"LL", "RL", "LLO", "RLO", "LAT", "LATERAL"})
+LATERAL_WORDS: Final = frozenset({"LAT", "LATERAL", "LLAT", "RLAT"})
+"""What is written of a lateral view, in View Position or beside the body part."""
+
+LATERAL_VIEWS: Final = frozenset({"LL", "RL", "LLO", "RLO"}) | LATERAL_WORDS
 """View positions of PS3.3, C.8.7.1.1.1, and what is written instead."""
 
 LATERAL_CODES: Final = frozenset(

@@ -44,7 +44,7 @@ def decode(data: bytes) -> Grey:
 
 
 def decode_noting(data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[Grey, tuple[str, ...]]:
-    """As `decode`, with NOTES of what was done to it beside. Those of a DICOM file are told by its tags."""
+    """As `decode`, with those of REASONS and NOTES beside that its pixels show; others are told by a DICOM file's tags."""
     if not data:
         raise ImageRejected("truncated", "the file is empty")
     kind = media_type(data[:MAGIC_BYTES])
@@ -56,7 +56,8 @@ def decode_noting(data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[Grey, t
         if kind == DICOM:
             from worker import dicom  # noqa: PLC0415 - pydicom costs 40 MB and most batches hold none
 
-            return _shrink(Image.fromarray(dicom.grey(data, max_pixels=max_pixels))), ()
+            grey, marks = dicom.shown(data, max_pixels=max_pixels)
+            return _shrink(Image.fromarray(grey)), marks
         return _decode_with_pillow(data, max_pixels)
 
 

@@ -79,6 +79,9 @@ NOT_FRONTAL: Final = "not_a_frontal_chest_xray"
 BLANK: Final = "blank"
 INVERTED: Final = "inverted"
 TURNED: Final = "turned"
+LOW_CONTRAST: Final = "low_contrast"
+BILEVEL: Final = "bilevel"
+COLOURED: Final = "coloured"
 LATERAL_VIEW: Final = "lateral_view"
 OTHER_BODY_PART: Final = "other_body_part"
 UNDECIDED: Final = "undecided"
@@ -94,6 +97,15 @@ REASONS: Final[dict[str, Code]] = {
         "Export it with white for bone; in DICOM, correct the photometric interpretation.",
     ),
     TURNED: Code("It would look like a chest X-ray if it were turned.", "Turn it upright and export it again."),
+    LOW_CONTRAST: Code(
+        "Its grey levels lie so close together that much of the radiograph is lost: a wrong window, say, or a wrong depth.",
+        "Export it with its whole range of grey levels; in DICOM, correct the window or the table.",
+    ),
+    BILEVEL: Code("It has one bit for each pixel: black, white and nothing between.", "Export it with 8 bits or more."),
+    COLOURED: Code(
+        "The DICOM file's pixels are of many colours, and a radiograph has none: its photometric interpretation may be wrong.",
+        "Export it in grey levels, or correct the tag.",
+    ),
     LATERAL_VIEW: Code("The DICOM tags say that it is a lateral view.", "Send the frontal view."),
     OTHER_BODY_PART: Code(
         "The DICOM tags name another part of the body.",
@@ -108,7 +120,6 @@ REASONS: Final[dict[str, Code]] = {
 
 PALETTE: Final = "palette"
 ALPHA: Final = "alpha"
-BILEVEL: Final = "bilevel"
 CMYK: Final = "cmyk"
 
 NOTES: Final[dict[str, Code]] = {
@@ -118,7 +129,6 @@ NOTES: Final[dict[str, Code]] = {
     ALPHA: Code(
         "It has an alpha channel or a transparent colour; what is transparent was laid on black.", "Export it without."
     ),
-    BILEVEL: Code("It has one bit for each pixel: black, white and nothing between.", "Export it with 8 bits or more."),
     CMYK: Code("Its colours are meant for print; they were turned into grey levels.", "Export it in grey levels."),
 }
 """What was done to an image that no radiograph should need. It is classified all the same, and the result says so."""
