@@ -168,6 +168,9 @@ def _check_codestream(dataset: Dataset, frame: bytes, *, is_jpeg: bool) -> None:
         raise ImageRejected("truncated", "the tags and the compressed image name different sizes")
     if is_jpeg:
         jpegs.check_end(frame)
+        jpegs.check_scans(frame)
+    else:
+        frames.check_tiles(frame)
 
 
 def _from_colour(dataset: Dataset, stored: NDArray[np.generic]) -> tuple[Grey, tuple[str, ...]]:

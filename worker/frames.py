@@ -13,7 +13,11 @@ BOX: Final = struct.Struct(">I4s")
 
 CODESTREAM_BOX: Final = b"jp2c"
 
-_SIZE = struct.Struct(">8x4I")
+_SIZE, _SIZE_AND_TILES = struct.Struct(">8x4I"), struct.Struct(">8x8I")
+_TILE_PART, _TILE_DATA = b"\xff\x90", b"\xff\x93"
+_MOST_TILES = 65_535
+_TILE_PART_HEADER = struct.Struct(">4xHIBB")  # which tile, how long, which part of it, of how many (T.800, A.4.2)
+_HOLE = bytes(4096)  # a block of a disk that nobody wrote: packed data has no such run
 _FRAMES = {0xFFC0, 0xFFC1, 0xFFC2, 0xFFC3, 0xFFF7}  # Huffman-coded ones, and that of JPEG-LS
 _FILL = 0xFFFF
 
@@ -37,6 +41,34 @@ def size_of_jpeg_2000(frame: bytes) -> tuple[int, int]:
     """Rows and columns by the SIZ segment, the first one (ITU-T T.800, A.5.1)."""
     right, bottom, left, top = _SIZE.unpack_from(frame, _codestream(frame) if frame.startswith(JP2) else 0)
     return bottom - top, right - left
+
+
+def check_tiles(frame: bytes) -> None:
+    """Raise ImageRejected where a tile of a JPEG 2000 frame is missing or has a hole: decoders paint it grey."""
+    at = _codestream(frame) if frame.startswith(JP2) else 0
+    right, bottom, _, _, width, height, left, top = _SIZE_AND_TILES.unpack_from(frame, at)
+    many = -(-(right - left) // width) * -(-(bottom - top) // height)
+    if many > _MOST_TILES:
+        raise ImageRejected("truncated", "more tiles than can be numbered")
+    missing = set(range(many))
+    at = _behind_segments(frame, at + 2, until=_TILE_PART)
+    while frame.startswith(_TILE_PART, at):
+        tile, length, _, _ = _TILE_PART_HEADER.unpack_from(frame, at)
+        data = _behind_segments(frame, at + _TILE_PART_HEADER.size, until=_TILE_DATA)
+        end = at + length if length else len(frame.rstrip(b"\0"))  # the last one may reach to the end (T.800, A.4.2)
+        if frame.find(_HOLE, data, end) >= 0:
+            raise ImageRejected("truncated", "a hole in the compressed image")
+        missing.discard(tile)
+        at = end
+    if missing:
+        raise ImageRejected("truncated", "the compressed image ends before its last tile")
+
+
+def _behind_segments(frame: bytes, at: int, *, until: bytes) -> int:
+    while not frame.startswith(until, at):
+        (length,) = struct.unpack_from(">H", frame, at + 2)
+        at += 2 + length
+    return at
 
 
 def _codestream(frame: bytes) -> int:

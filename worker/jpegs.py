@@ -1,5 +1,7 @@
 """The pixels of a JPEG, by libjpeg-turbo with its warnings: Pillow keeps these to itself, and paints over damage."""
 
+import re
+import struct
 from typing import Final
 
 import numpy as np
@@ -12,6 +14,9 @@ _DAMAGE: Final = ("Corrupt JPEG data", "Premature end of JPEG file", "Inconsiste
 """How libjpeg begins what it says of pixels that it had to invent; its other warnings are about headers."""
 
 _SCAN, _END = b"\xff\xda", b"\xff\xd9"
+_MARKER: Final = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")  # inside a scan 0xFF is followed by 0, or begins a restart
+_OF_SCANS: Final = {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}  # start of frame where each scan tells coefficients and bits
+_COEFFICIENTS: Final = 64
 
 
 def check_end(data: bytes) -> None:
@@ -20,12 +25,40 @@ def check_end(data: bytes) -> None:
         raise ImageRejected("truncated", "the compressed image ends before its last marker")
 
 
+def check_scans(data: bytes) -> None:
+    """Raise ImageRejected where a scan is missing that tells a component's coefficients to their last bit (ITU-T T.81, G.1).
+
+    A progressive JPEG without its later scans is a blurred one, and has its last marker all the same.
+    """
+    missing: dict[int, set[int]] | None = None
+    at = 2
+    while (missing is None or any(missing.values())) and (found := _MARKER.search(data, at)):
+        at = found.end()
+        marker = data[at - 1]
+        if marker == _END[1]:
+            break
+        length = int.from_bytes(data[at : at + 2])
+        segment, at = data[at + 2 : at + length], at + length
+        if marker in _OF_SCANS:
+            missing = {segment[place]: set(range(_COEFFICIENTS)) for place in range(6, len(segment), 3)}
+        elif marker == _SCAN[1]:
+            if missing is None:
+                return  # lossless, say, where scans are not so
+            first, last, bits = struct.unpack_from(">3B", segment, len(segment) - 3)
+            for place in range(1, len(segment) - 3, 2):
+                if not bits & 0xF:
+                    missing.get(segment[place], set()).difference_update(range(first, last + 1))
+    if missing is None or any(missing.values()):
+        raise ImageRejected("truncated", "the compressed image ends before its last scan")
+
+
 def grey(data: bytes, width: int, height: int) -> NDArray[np.uint8] | None:
     """Return (height, width) grey levels, at one of the sizes that Pillow's `draft` chooses among.
 
     None where the picture has no grey of its own (CMYK), or is of a kind that only Pillow reads. Raises ImageRejected.
     """
     check_end(data)
+    check_scans(data)
     try:
         return np.asarray(decode_jpeg(data, "GRAY", min_height=height, min_width=width)[..., 0])
     except ValueError as error:

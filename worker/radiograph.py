@@ -19,7 +19,7 @@ SIZE: Final = 128
 PREPROCESSING: Final = "grey128-1"
 """Version of `decode` and `prepare` together; it stands in every result and with every set of weights."""
 
-DECODING: Final = "decode-2"
+DECODING: Final = "decode-3"
 """Version of what `decode` makes of the same bytes; in every result, since PREPROCESSING stays as long as its weights serve."""
 
 _GREY, _RGB = 0, 2  # PNG colour types
