@@ -6,6 +6,7 @@ from typing import IO, TypeAlias
 
 from flask import Request
 from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser
+from werkzeug.http import parse_options_header
 from werkzeug.wsgi import get_input_stream
 
 from api import archives, dicoms, digests, jpegs, pngs
@@ -21,6 +22,7 @@ _CHUNK = 1024 * 1024  # as much as gunicorn takes from its socket at once; what 
 LONGEST_NAME = 1024
 _ZIP_BEGINS = (b"PK\x03\x04", b"PK\x05\x06")
 _WRITTEN = 64 * 1024
+_MOST_HEADERS = 8  # of a part; RFC 7578 has three
 _CLEANED = {PNG: pngs.cleaned, JPEG: jpegs.cleaned, DICOM: dicoms.cleaned}
 
 _Event: TypeAlias = MultipartSegment | bytes | None
@@ -40,17 +42,16 @@ class Intake:
     def add(self, name: str, data: Iterator[bytes]) -> None:
         """Take one file in: a zip is opened, everything else is taken for an image."""
         head, data = _peek(data)
-        if head.startswith(_ZIP_BEGINS):
+        if head.startswith(_ZIP_BEGINS) and media_type(head) is None:  # a DICOM file may begin with anything
             self.add_zip(data)
         else:
             self.add_image(name, data)
 
     def add_zip(self, data: Iterator[bytes]) -> None:
         with self._delivery.spool() as spool:
-            for chunk in data:
+            for chunk in self._counted(data):
                 spool.write(chunk)
             spool.flush()
-            self._taken += spool.tell()
             for name, entry in archives.entries(spool.fileno(), self._settings):
                 self.add_image(name, entry)
 
@@ -144,16 +145,25 @@ def _receive_parts(request: Request, intake: Intake, settings: Settings) -> None
     if not boundary:
         raise Problem(400, "malformed_body", "The Content-Type names no boundary.")
     try:
-        parser = PushMultipartParser(boundary, max_segment_count=settings.max_images + 1)
+        many = settings.max_images + 1
+        parser = PushMultipartParser(boundary, max_segment_count=many, max_header_count=_MOST_HEADERS)
         events = _events(parser, _chunks(request, settings))
         for segment in events:
-            if not isinstance(segment, MultipartSegment) or segment.filename is None:
+            if not isinstance(segment, MultipartSegment) or (name := _file_name(segment)) is None:
                 raise Problem(400, "malformed_body", "A part has no file name; options go into the query.")
-            intake.add(segment.filename, _until_end(events))
+            intake.add(name, _until_end(events))
     except ParserLimitReached as error:
+        if "header" in str(error):
+            raise Problem(400, "malformed_body", f"A part has over {_MOST_HEADERS} headers, or a long one.") from error
         raise Problem(413, "too_many_images", f"A batch holds at most {settings.max_images} images.") from error
     except MultipartError as error:
         raise Problem(400, "malformed_body", "The multipart body is cut off or malformed; send it again.") from error
+
+
+def _file_name(part: MultipartSegment) -> str | None:
+    """As browsers send it, or else as older libraries do, in RFC 5987's way."""
+    extended = parse_options_header(part.header("Content-Disposition"))[1].get("filename")
+    return extended if part.filename is None or part.filename.startswith("=?") else part.filename
 
 
 def _events(parser: PushMultipartParser, chunks: Iterator[bytes]) -> Iterator[_Event]:

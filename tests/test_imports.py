@@ -127,6 +127,23 @@ def test_limits_hold_for_what_is_imported(api: Api, share: Path) -> None:
     assert ask(api, "day.zip", total=3).json["code"] == "invalid_request"
 
 
+def test_a_zip_beyond_the_limit_is_not_read_to_its_end(settings: Settings, share: Path) -> None:
+    with (share / "huge.zip").open("wb") as huge:
+        huge.write((share / "day.zip").read_bytes())
+        huge.truncate(1 << 30)
+    api = Api(replace(settings, import_root=str(share.parent), max_batch_bytes=5_000_000))
+    before = _bytes_read()
+    api.refuses(ask(api, "huge.zip"), 413, "too_large")
+    assert _bytes_read() - before < 50_000_000
+    api.nothing_unfinished()
+    api.parts.database.close()
+
+
+def _bytes_read() -> int:
+    counts = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
+    return int(counts["rchar"])
+
+
 def test_a_name_that_is_no_utf8_is_refused(api: Api, share: Path) -> None:
     with open(os.path.join(os.fsencode(share), b"night", b"\xff.png"), "wb"):  # noqa: PTH118, PTH123 - bytes
         pass

@@ -61,6 +61,27 @@ def test_a_name_is_kept_exactly_as_sent(api: Api, radiograph: Radiograph, name: 
     assert [path.parent.parent for path in api.blobs()] == [api.parts.blobs.root]
 
 
+@pytest.mark.parametrize("before", ["", 'filename="=?utf-8?B?6IO4LnBuZw==?="; '])
+def test_a_name_as_older_libraries_send_it_is_the_same_name(api: Api, radiograph: Radiograph, before: str) -> None:
+    """RFC 5987, which RFC 7578 took out of forms: alone, or beside a name for who does not know it."""
+    told = f"Content-Disposition: form-data; name=images; {before}filename*=UTF-8''%E8%83%B8.png\r\n\r\n".encode()
+    body = b"--" + BOUNDARY.encode() + b"\r\n" + told + radiograph(1) + b"\r\n" + multipart([])
+    assert api.post(body).status_code == 202
+    assert [image.custom_id for image in api.images()] == ["胸.png"]
+
+
+@pytest.mark.parametrize("headers", [b"X-More: 1\r\n" * 9, b"X-Long: " + b"x" * 9_000 + b"\r\n"])
+def test_a_part_with_too_much_before_it_is_called_so(api: Api, radiograph: Radiograph, headers: bytes) -> None:
+    body = multipart([("1.png", radiograph(1))]).replace(b"Content-Disposition", headers + b"Content-Disposition")
+    assert "headers" in api.refuses(api.post(body), 400, "malformed_body")["detail"]
+
+
+def test_a_dicom_file_that_begins_like_a_zip_is_no_zip(api: Api, radiograph: Radiograph) -> None:
+    dicom = b"PK\3\4".ljust(128, b"x") + written(dicom_radiograph())[128:]
+    assert api.submit({"1.dcm": dicom, "2.png": radiograph(2)}).status_code == 202
+    assert [image.code for image in api.images()] == [None, None]
+
+
 @pytest.mark.parametrize("name", ["", "x" * 1025, "a\0b"])
 def test_a_name_that_cannot_be_kept_is_refused(api: Api, radiograph: Radiograph, name: str) -> None:
     api.refuses(api.post(multipart([("good.png", radiograph(1)), (name, radiograph(2))])), 422, "custom_id_invalid")
