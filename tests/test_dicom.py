@@ -31,6 +31,7 @@ from pydicom.uid import (
 
 from tests.dicoms import (
     CHEST,
+    CHEST_12,
     EXACT,
     _lut,
     compressed,
@@ -107,6 +108,21 @@ def _of_pydicom(name: str) -> Dataset:
         dataset = dcmread(path)
         dataset.Modality = "CR"
         return dataset
+
+
+@pytest.mark.parametrize("bits", [1, 7])
+def test_a_codestream_deeper_than_its_tags_is_not_read(bits: int) -> None:
+    dataset = encapsulated(JPEGBaseline8Bit, jpeg(CHEST), BitsStored=bits, HighBit=bits - 1)
+    assert rejection(dataset) == "truncated"
+    deep = compressed(JPEG2000Lossless, radiograph(CHEST.astype(np.uint16) * 257, bits=16))
+    deep.BitsStored, deep.HighBit = 12, 11
+    assert rejection(deep) == "truncated"
+
+
+@pytest.mark.parametrize("name", ["VOILUTSequence", "ModalityLUTSequence"])
+def test_a_table_with_higher_entries_than_it_tells_is_not_used(name: str) -> None:
+    table = _lut(np.arange(4096) * 16, bits=12)
+    assert rejection(radiograph(CHEST_12, bits=12, **{name: table})) == "truncated"
 
 
 @pytest.mark.parametrize("syntax", [MPEG2MPML, "1.2.840.10008.1.2.4.106", "1.2.840.99999.1.2.4.100"])

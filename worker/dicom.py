@@ -192,6 +192,12 @@ def _from_colour(dataset: Dataset, stored: NDArray[np.generic]) -> tuple[Grey, t
 
 
 def _unsigned(dataset: Dataset, stored: NDArray[np.generic]) -> NDArray[np.generic]:
-    """The stored bits alone as an unsigned number; old files keep overlays in the bits above them."""
+    """The stored bits alone as an unsigned number; old files keep overlays in the bits above them.
+
+    A codestream has no bits above its own: levels beyond the tag's are of another depth, and would begin again at black.
+    """
     native = stored.astype(stored.dtype.newbyteorder("="), copy=False)  # big endian is a transfer syntax too
+    syntax = dataset.file_meta.TransferSyntaxUID
+    if syntax.is_compressed and syntax != RLELossless and native.max() >= 1 << dataset.BitsStored:
+        raise ImageRejected("truncated", "the tags and the compressed image name different depths")
     return np.asarray(native.view(f"u{stored.itemsize}") & ((1 << dataset.BitsStored) - 1))

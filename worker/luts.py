@@ -52,11 +52,12 @@ def _levels(dataset: Dataset, values: Values, stored: Stored, padding: NDArray[n
     levels: Levels = _looked_up(dataset, modality[0], values) if modality else np.asarray(values * slope + intercept)
     low, high = 0.0, 1.0
     if voi:
-        levels, high = _looked_up(dataset, voi[0], levels), _white(voi[0])
+        levels = _looked_up(dataset, voi[0], levels)
+        high = _white(voi[0], levels)
     elif (windowed := _windowed(dataset, levels)) is not None:
         levels = windowed
     elif modality:
-        high = _white(modality[0])
+        high = _white(modality[0], levels)
     else:
         low, high = sorted(end * slope + intercept for end in _used(values, stored, padding))
     if not (0 < high - low < np.inf and np.isfinite(levels).all()):
@@ -111,10 +112,11 @@ def _entries(dataset: Dataset, table: Dataset, count: int) -> Stored:
     return entries
 
 
-def _white(table: Dataset) -> float:
+def _white(table: Dataset, levels: Levels) -> float:
+    """The highest entry that the table says it may have; without it, most of the radiograph would be white."""
     bits = int(table.LUTDescriptor[2])
-    if not _FEW_BITS <= bits <= _MOST_BITS:
-        raise ImageRejected("truncated", "a table whose entries have no bits")
+    if not _FEW_BITS <= bits <= _MOST_BITS or levels.max() >= 1 << bits:
+        raise ImageRejected("truncated", "a table whose entries have other bits than it tells")
     return float((1 << bits) - 1)
 
 
