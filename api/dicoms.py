@@ -9,7 +9,7 @@ from api import codestreams, tags
 from api.elements import ITEM, SEQUENCE_ENDS, UNDEFINED, Elements, Header
 from api.pieces import Piece, Pieces
 from worker.formats import DICOM_PREAMBLE, RADIOGRAPHS
-from worker.frames import check_length
+from worker.frames import check_length, check_zeros
 from worker.rejection import ImageRejected
 
 _META = 0x0002
@@ -163,12 +163,15 @@ def _native(data: Pieces, elements: Elements, pixels: Header, values: _Values, s
     length = -(-samples * _number(values, _BITS_ALLOCATED, elements.order) // 8)
     if syntax not in {_IMPLICIT, _EXPLICIT, _BIG_ENDIAN}:
         raise ImageRejected("truncated", "a compressed frame that is not wrapped like one")
-    check_length(pixels.length, length, rows=_number(values, _ROWS, elements.order))
+    in_rows = check_length(pixels.length, length, rows=_number(values, _ROWS, elements.order))
     vr = pixels.vr if pixels.vr in {b"OB", b"OW"} else b"OW"
     even = length + length % 2  # words of two bytes in big endian: the last pixel stands behind the one that pads
     yield _header(elements.order, _PIXEL_DATA, vr, even)
     yield from data.through(min(even, pixels.length))
     yield bytes(max(even - pixels.length, 0))
+    if in_rows:
+        for piece in data.through(pixels.length - even):
+            check_zeros(bytes(piece))
 
 
 def _encapsulated(data: Pieces, elements: Elements, pixels: Header, values: _Values, syntax: bytes) -> Iterator[Piece]:

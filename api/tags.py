@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from worker.formats import CHEST_PARTS, LATERAL_CODES, LATERAL_VIEWS, LATERAL_WORDS
+from worker.formats import CHEST_PARTS, FRONTAL_WORDS, LATERAL_CODES, LATERAL_VIEWS, LATERAL_WORDS
 
 _UID, _CODE, _NUMBERS = re.compile(rb"[0-9.]*"), re.compile(rb"[A-Z0-9_ \\]*"), re.compile(rb"[0-9+\-.eE \\]*")
 # A number without a digit is somebody's name; 0x1b changes the character set; ^ parts a person's names.
@@ -24,7 +24,7 @@ _PHOTOMETRIC = (  # PS3.3, C.7.6.3.1.2
     *("YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT"),
 )
 _VOI_FUNCTIONS = "LINEAR", "LINEAR_EXACT", "SIGMOID"  # PS3.3, C.11.2.1.3
-_VIEWS = "AP", "PA", "LLD", "RLD", *sorted(LATERAL_VIEWS)  # PS3.3, C.8.7.1.1.1
+_VIEWS = *sorted(FRONTAL_WORDS), *sorted(LATERAL_VIEWS)  # PS3.3, C.8.7.1.1.1
 # PS3.16, annex L; and the gate's own words, in the plural too.
 _BODY_PARTS = """
 ABDOMEN ABDOMENPELVIS ADRENAL ANKLE AORTA ARM AXILLA BACK BLADDER BRAIN BREAST BRONCHUS BUTTOCK CALCANEUS CALF CAROTID
@@ -36,7 +36,7 @@ PROSTATE RADIUS RADIUSULNA RECTUM SCALP SCAPULA SCLERA SCROTUM SHOULDER SKULL SP
 SUBMANDIBULAR TESTIS THIGH THUMB THYMUS THYROID TIBIA TIBIAFIBULA TLSPINE TMJ TOE TONGUE TRACHEA TSPINE ULNA URETER
 URETHRA UTERUS VAGINA VULVA WHOLEBODY WRIST ZYGOMA
 """.split()  # noqa: SIM905 - a hundred words, not a hundred quotes
-_BODY_PARTS += ["ABD", "TSP", "LSP", "CSP", *CHEST_PARTS]
+_BODY_PARTS += ["ABD", "THORAX", "THORACIC", "PULMONARY", *CHEST_PARTS]
 _BODY_PARTS += [part + "S" for part in _BODY_PARTS]
 _SIDES = "LEFT", "RIGHT", "L", "R"
 _BESIDE_A_PART = *_SIDES, "BILATERAL", "UPPER", "LOWER", "WHOLE", "BODY", "PORTABLE", "PORT", *_VIEWS
@@ -106,7 +106,8 @@ def _known(telling: Iterable[str], beside: Iterable[str]) -> Callable[[bytes], b
         words = _WORD.findall(value)
         if told.isdisjoint(words):
             return b""
-        return value if every.issuperset(words) else b" ".join(word for word in words if word in every)
+        whole = every.issuperset(words) and _WORDS.fullmatch(value)
+        return value if whole else b" ".join(word for word in words if word in every)
 
     return kept
 

@@ -31,9 +31,9 @@ from tests.service import Service, zipped
 from training.phantoms import phantom
 from worker.radiograph import Grey
 from worker.rejection import (
-    BILEVEL,
     BLANK,
     COLOURED,
+    FEW_LEVELS,
     INVERTED,
     LATERAL_VIEW,
     LOW_CONTRAST,
@@ -166,7 +166,12 @@ def others() -> Iterator[tuple[str, str, list[bytes]]]:
     few = Image.fromarray(frontal).convert("1")
     packed = np.packbits(frontal > 128, bitorder="little")
     in_dicom = radiograph(frontal, PixelData=packed.tobytes(), BitsAllocated=1, BitsStored=1, HighBit=0)
-    yield "1 bit", BILEVEL, [saved(few), saved(few, dpi=(300, 300)), written(in_dicom)]
+    as_palette, in_8_bits = saved(few.convert("P")), saved(few.convert("L"), "JPEG", quality=95)
+    yield (
+        "1 bit",
+        FEW_LEVELS,
+        [saved(few), as_palette, in_8_bits, written(in_dicom), _png(frontal // 64 * np.uint8(64))],
+    )
     windowed = written(radiograph(frontal, WindowCenter="2048", WindowWidth="4096"))
     yield "hardly any grey levels", LOW_CONTRAST, [_png(frontal // 16), _png(frontal // 16 + 100), windowed]
     colours: dict[str, Any] = {"SamplesPerPixel": 3, "PlanarConfiguration": 0}
@@ -251,7 +256,7 @@ def test_what_was_done_to_odd_pixels_is_noted(answers: dict[str, Line]) -> None:
     noted = {name: line.notes for name, line in answers.items() if line.notes}
     as_a_row = {f"=../胸部/{NOTED}/{number}": notes for number, notes in enumerate(NOTES)}
     encoded = f"=../胸部/DICOM in every encoding/{list(dicoms.EXACT).index('palette')}"
-    assert noted == as_a_row | {encoded: ["palette"]}
+    assert noted == as_a_row | {encoded: ["palette"], "=../胸部/1 bit/1": ["palette"]}
     assert {tuple(line.notes or ()) for line in answers.values() if line.state == READ} > {()}
 
 

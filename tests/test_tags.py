@@ -28,7 +28,25 @@ def test_a_lateral_view_is_one_however_it_is_written(written_as: str) -> None:
     assert told(radiograph(ViewPosition=written_as)).marks == (LATERAL_VIEW,)
 
 
-@pytest.mark.parametrize("part", ["CHEST LAT", "Chest_Lateral", "THORAX (LAT) X"])
+@pytest.mark.parametrize("view", ["LAT DECUB", "AP LAT DECUB", "LAT DECUBITUS", "LLD", "LAT+PA", "PA"])
+def test_a_frontal_view_is_none_of_the_side_that_the_patient_lies_on(view: str) -> None:
+    assert told(radiograph(ViewPosition=view)).marks == ()
+
+
+@pytest.mark.parametrize("part", ["CHEST PA LAT", "CHEST PA/LAT", "CXR AP AND LAT"])
+def test_two_views_in_one_name_are_of_the_study(part: str) -> None:
+    assert told(radiograph(BodyPartExamined=part)).marks == ()
+    assert told(radiograph(BodyPartExamined="CHEST LAT", ViewPosition="PA")).marks == ()
+
+
+@pytest.mark.parametrize(
+    "part", ["CXR", "TORAX", "CXR ABD", "ARMS DOWN CXR", "TORAX ABDOMEN", "CHEST 2", "CHSTX BACKX"]
+)
+def test_a_chest_with_something_beside_it_is_one(part: str) -> None:
+    assert told(radiograph(BodyPartExamined=part)).marks == ()
+
+
+@pytest.mark.parametrize("part", ["CHEST LAT", "Chest_Lateral", "THORAX (LAT) X", "CHEST LAT 2"])
 def test_a_lateral_view_is_one_beside_the_body_part(part: str) -> None:
     assert told(radiograph(BodyPartExamined=part)).marks == (LATERAL_VIEW,)
 
@@ -44,7 +62,9 @@ def test_other_directions_say_nothing(directions: list[str]) -> None:
     assert (dicom.told(kept).marks, b"DOE" in kept) == ((), False)
 
 
-@pytest.mark.parametrize("written_as", ["HAND\0\0", "hand", "Hand ", "Hand_Fingers", "ABD", "HIPS", "ERIKA'S HAND"])
+@pytest.mark.parametrize(
+    "written_as", ["HAND\0\0", "hand", "Hand ", "Hand_Fingers", "ABD", "HIPS", "ERIKA'S HAND", "KNEE 2"]
+)
 def test_another_body_part_is_one_however_it_is_written(written_as: str) -> None:
     assert told(radiograph(BodyPartExamined=written_as)).marks == (OTHER_BODY_PART,)
 

@@ -22,8 +22,8 @@ from pydicom.uid import (
 
 from db.identifiers import Identifiers
 from worker import depths, frames, jpegs, luts
-from worker.formats import CHEST_PARTS, LATERAL_CODES, LATERAL_VIEWS, LATERAL_WORDS, RADIOGRAPHS
-from worker.rejection import BILEVEL, COLOURED, LATERAL_VIEW, OTHER_BODY_PART, PALETTE, ImageRejected, damage_rejected
+from worker.formats import CHEST_PARTS, FRONTAL_WORDS, LATERAL_CODES, LATERAL_VIEWS, LATERAL_WORDS, RADIOGRAPHS
+from worker.rejection import COLOURED, LATERAL_VIEW, OTHER_BODY_PART, PALETTE, ImageRejected, damage_rejected
 
 _LONGEST_IDENTIFIER = 64  # of a UID; an accession number has 16 characters
 _FEW_BITS, _MOST_BITS = 8, 16  # so few are all used
@@ -31,7 +31,7 @@ _FEW_BITS, _MOST_BITS = 8, 16  # so few are all used
 _BYTES_PER_SAMPLE = 8
 
 _WORDS = re.compile("[A-Z]+")
-_HUE, _MANY = 1 / 16, 1 / 4  # of white, from the strongest to the weakest of three colours; of the pixels
+_HUE, _SOME = 1 / 16, 1 / 10  # of white, a colour from its grey; of the pixels
 
 _BASELINE = {JPEGBaseline8Bit, JPEGExtended12Bit}
 
@@ -85,20 +85,22 @@ def told(data: bytes) -> Told:
             marks.append(OTHER_BODY_PART)
         if dataset.get("PhotometricInterpretation") == "PALETTE COLOR":
             marks.append(PALETTE)
-        if dataset.get("BitsStored") == 1:
-            marks.append(BILEVEL)
         return Told(identifiers, tuple(marks))
 
 
 def _is_lateral(dataset: Dataset, view: str, part: str) -> bool:
-    """By the view, its code, a word beside the body part, or rows or columns that run from front to back (PS3.3, C.7.6.1.1.1)."""
+    """By the code of the view, by rows or columns that run from front to back (PS3.3, C.7.6.1.1.1), or by words.
+
+    Words that name a frontal view too mean both of a study; a lateral decubitus is a frontal one of who lies.
+    """
     codes = [str(item.get("CodeValue")) for item in dataset.get("ViewCodeSequence") or ()]
-    return (
-        not LATERAL_VIEWS.isdisjoint(_WORDS.findall(view))
-        or not LATERAL_WORDS.isdisjoint(_WORDS.findall(part))
-        or not LATERAL_CODES.isdisjoint(codes)
-        or any(str(direction).upper().startswith(("A", "P")) for direction in dataset.get("PatientOrientation") or ())
-    )
+    directions = [str(direction).upper() for direction in dataset.get("PatientOrientation") or ()]
+    if not LATERAL_CODES.isdisjoint(codes) or any(direction.startswith(("A", "P")) for direction in directions):
+        return True
+    views, beside = set(_WORDS.findall(view)), set(_WORDS.findall(part))
+    if not FRONTAL_WORDS.isdisjoint(views | beside):
+        return False
+    return not LATERAL_VIEWS.isdisjoint(views) or not LATERAL_WORDS.isdisjoint(beside)
 
 
 def _read(data: bytes, *, stop_before_pixels: bool = False) -> Dataset:
@@ -135,7 +137,9 @@ def _pixels(dataset: Dataset) -> NDArray[np.generic]:
     syntax = dataset.file_meta.TransferSyntaxUID
     frame = get_frame(dataset.PixelData, 0, number_of_frames=1) if syntax.is_compressed else b""
     if not syntax.is_compressed:
-        frames.check_length(len(dataset.PixelData), get_expected_length(dataset), rows=dataset.Rows)
+        asked = get_expected_length(dataset)
+        if frames.check_length(len(dataset.PixelData), asked, rows=dataset.Rows):
+            frames.check_zeros(dataset.PixelData[asked:])
     if frame and syntax != RLELossless:
         _check_codestream(dataset, frame, is_jpeg=syntax not in JPEG2000TransferSyntaxes)
     # pydicom turns a decoder's MemoryError into RuntimeError, so the memory is asked for here first.
@@ -187,17 +191,26 @@ def _from_colour(dataset: Dataset, stored: NDArray[np.generic]) -> tuple[Grey, t
     white = (1 << bits) - 1
     brightness = stored[..., :3] @ np.array([0.299, 0.587, 0.114])
     grey = np.asarray(np.rint(np.minimum(brightness * 255 / white, 255)), dtype=np.uint8)
-    apart = np.ptp(stored[::4, ::4, :3].astype(int), axis=2) > _HUE * white
-    return grey, (COLOURED,) if apart.mean() > _MANY else ()
+    return grey, (COLOURED,) if _hues(stored[::4, ::4, :3].reshape(-1, 3) / white) > _SOME else ()
+
+
+def _hues(pixels: NDArray[np.float64]) -> float:
+    """The share of pixels, (n, 3) of 0-1, that are not grey in the tint of all of them, as a film's base has one."""
+    mean = pixels.mean(axis=1)
+    tint = pixels.T @ mean / max(mean @ mean, _HUE)
+    return float((np.abs(pixels - np.outer(mean, tint)) > _HUE).any(axis=1).mean())
 
 
 def _unsigned(dataset: Dataset, stored: NDArray[np.generic]) -> NDArray[np.generic]:
     """The stored bits alone as an unsigned number; old files keep overlays in the bits above them.
 
-    A codestream has no bits above its own: levels beyond the tag's are of another depth, and would begin again at black.
+    In a codestream many levels beyond the tag's are of another depth, and would begin again at black.
     """
     native = stored.astype(stored.dtype.newbyteorder("="), copy=False)  # big endian is a transfer syntax too
     syntax = dataset.file_meta.TransferSyntaxUID
-    if syntax.is_compressed and syntax != RLELossless and native.max() >= 1 << dataset.BitsStored:
-        raise ImageRejected("truncated", "the tags and the compressed image name different depths")
+    if syntax.is_compressed and syntax != RLELossless:
+        half = 1 << dataset.BitsStored - 1
+        low, high = (-half, half) if native.dtype.kind == "i" else (0, 2 * half)
+        if np.mean((native < low) | (native >= high)) > luts.MANY:
+            raise ImageRejected("truncated", "the tags and the compressed image name different depths")
     return np.asarray(native.view(f"u{stored.itemsize}") & ((1 << dataset.BitsStored) - 1))

@@ -31,6 +31,9 @@ LATERAL_WORDS: Final = frozenset({"LAT", "LATERAL", "LLAT", "RLAT"})
 LATERAL_VIEWS: Final = frozenset({"LL", "RL", "LLO", "RLO"}) | LATERAL_WORDS
 """View positions of PS3.3, C.8.7.1.1.1, and what is written instead."""
 
+FRONTAL_WORDS: Final = frozenset({"AP", "PA", "LLD", "RLD", "DECUB", "DECUBITUS"})
+"""View positions of a frontal view, and what is written of one where the patient lies on a side."""
+
 LATERAL_CODES: Final = frozenset(
     {
         *(
@@ -45,7 +48,7 @@ LATERAL_CODES: Final = frozenset(
 )
 """Lateral ones of the view codes of PS3.16, CID 4010, in which DX tells its view."""
 
-CHEST_PARTS: Final = ("CHEST", "THORAX", "LUNG", "HEART", "TORSO", "TRUNK", "RIB")
+CHEST_PARTS: Final = ("CHEST", "THORA", "TORAX", "TORACE", "CXR", "LUNG", "PULMO", "HEART", "TORSO", "TRUNK", "RIB")
 """What a body part that shows the chest has in its name."""
 
 

@@ -1,7 +1,6 @@
 """The pixels of a JPEG, by libjpeg-turbo with its warnings: Pillow keeps these to itself, and paints over damage."""
 
 import re
-import struct
 from typing import Final
 
 import numpy as np
@@ -15,8 +14,10 @@ _DAMAGE: Final = ("Corrupt JPEG data", "Premature end of JPEG file", "Inconsiste
 
 _SCAN, _END = b"\xff\xda", b"\xff\xd9"
 _MARKER: Final = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")  # inside a scan 0xFF is followed by 0, or begins a restart
-_OF_SCANS: Final = {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}  # start of frame where each scan tells coefficients and bits
+_SEQUENTIAL: Final = {0xC0, 0xC1, 0xC9}  # starts of frame: a component's one scan tells all of it
+_PROGRESSIVE: Final = {0xC2, 0xCA}  # each scan tells some coefficients, to some bit
 _COEFFICIENTS: Final = 64
+_MOST_COMPONENTS: Final = 4
 
 
 def check_end(data: bytes) -> None:
@@ -31,6 +32,7 @@ def check_scans(data: bytes) -> None:
     A progressive JPEG without its later scans is a blurred one, and has its last marker all the same.
     """
     missing: dict[int, set[int]] | None = None
+    in_parts = False
     at = 2
     while (missing is None or any(missing.values())) and (found := _MARKER.search(data, at)):
         at = found.end()
@@ -39,15 +41,17 @@ def check_scans(data: bytes) -> None:
             break
         length = int.from_bytes(data[at : at + 2])
         segment, at = data[at + 2 : at + length], at + length
-        if marker in _OF_SCANS:
-            missing = {segment[place]: set(range(_COEFFICIENTS)) for place in range(6, len(segment), 3)}
+        if marker in _SEQUENTIAL | _PROGRESSIVE:
+            components = segment[6::3][:_MOST_COMPONENTS]
+            missing = {name: set(range(_COEFFICIENTS)) for name in components}
+            in_parts = marker in _PROGRESSIVE
         elif marker == _SCAN[1]:
             if missing is None:
                 return  # lossless, say, where scans are not so
-            first, last, bits = struct.unpack_from(">3B", segment, len(segment) - 3)
-            for place in range(1, len(segment) - 3, 2):
+            first, last, bits = segment[-3:] if in_parts else (0, _COEFFICIENTS, 0)
+            for name in segment[1:-3:2][:_MOST_COMPONENTS]:
                 if not bits & 0xF:
-                    missing.get(segment[place], set()).difference_update(range(first, last + 1))
+                    missing.get(name, set()).difference_update(range(first, last + 1))
     if missing is None or any(missing.values()):
         raise ImageRejected("truncated", "the compressed image ends before its last scan")
 

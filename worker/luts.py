@@ -1,5 +1,7 @@
 """What a reader is shown of each stored value in a DICOM file: tables, slope, window and padding (PS3.3, C.11)."""
 
+from typing import Final
+
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
@@ -7,6 +9,9 @@ from pydicom.multival import MultiValue
 
 from worker import depths
 from worker.rejection import ImageRejected
+
+MANY: Final = 1 / 20
+"""Of the pixels: so many levels that are higher than the tags allow are no marker, overlay or noise."""
 
 _FEW_BITS, _MOST_BITS = 8, 16  # so few are all used
 _NARROWEST = 1e-9  # a window of one value: what is above it is white
@@ -53,11 +58,11 @@ def _levels(dataset: Dataset, values: Values, stored: Stored, padding: NDArray[n
     low, high = 0.0, 1.0
     if voi:
         levels = _looked_up(dataset, voi[0], levels)
-        high = _white(voi[0], levels)
+        high = _white(voi[0], levels, stored)
     elif (windowed := _windowed(dataset, levels)) is not None:
         levels = windowed
     elif modality:
-        high = _white(modality[0], levels)
+        high = _white(modality[0], levels, stored)
     else:
         low, high = sorted(end * slope + intercept for end in _used(values, stored, padding))
     if not (0 < high - low < np.inf and np.isfinite(levels).all()):
@@ -112,10 +117,11 @@ def _entries(dataset: Dataset, table: Dataset, count: int) -> Stored:
     return entries
 
 
-def _white(table: Dataset, levels: Levels) -> float:
-    """The highest entry that the table says it may have; without it, most of the radiograph would be white."""
+def _white(table: Dataset, levels: Levels, stored: Stored) -> float:
+    """The highest entry that the table says it has; where many pixels are shown a higher one, it has other bits."""
     bits = int(table.LUTDescriptor[2])
-    if not _FEW_BITS <= bits <= _MOST_BITS or levels.max() >= 1 << bits:
+    counts = depths.histogram(stored, places=len(levels))
+    if not _FEW_BITS <= bits <= _MOST_BITS or counts[levels >= 1 << bits].sum() > MANY * counts.sum():
         raise ImageRejected("truncated", "a table whose entries have other bits than it tells")
     return float((1 << bits) - 1)
 

@@ -80,7 +80,7 @@ BLANK: Final = "blank"
 INVERTED: Final = "inverted"
 TURNED: Final = "turned"
 LOW_CONTRAST: Final = "low_contrast"
-BILEVEL: Final = "bilevel"
+FEW_LEVELS: Final = "few_levels"
 COLOURED: Final = "coloured"
 LATERAL_VIEW: Final = "lateral_view"
 OTHER_BODY_PART: Final = "other_body_part"
@@ -101,7 +101,10 @@ REASONS: Final[dict[str, Code]] = {
         "Its grey levels lie so close together that much of the radiograph is lost: a wrong window, say, or a wrong depth.",
         "Export it with its whole range of grey levels; in DICOM, correct the window or the table.",
     ),
-    BILEVEL: Code("It has one bit for each pixel: black, white and nothing between.", "Export it with 8 bits or more."),
+    FEW_LEVELS: Code(
+        "Nearly all of it has one of 16 grey levels: black and white alone, say, and nothing between.",
+        "Export it with 8 bits or more.",
+    ),
     COLOURED: Code(
         "The DICOM file's pixels are of many colours, and a radiograph has none: its photometric interpretation may be wrong.",
         "Export it in grey levels, or correct the tag.",
