@@ -39,6 +39,7 @@ def check_length(length: int, asked: int, *, rows: int) -> bool:
 
 
 def check_zeros(behind: bytes) -> None:
+    """Raise ImageRejected where what stands behind the pixels is more than padding."""
     if behind.strip(b"\0"):
         raise ImageRejected("truncated", "more rows than the tags tell")
 
