@@ -79,6 +79,7 @@ def trainers(service: Service) -> list[int]:
     return service.instance.pids("trainer")
 
 
+@pytest.mark.long
 def test_the_circle_closes(running: Service) -> None:
     before = champion(running)
     failed = until(

@@ -92,6 +92,7 @@ def half_known(database: Database) -> None:
 
 
 @pytest.mark.scaled
+@pytest.mark.long
 @both_in_ci("migrated_url")
 def test_exports_of_many_rows_are_flat_in_memory(
     database: Database, serving: tuple[httpx.Client, psutil.Process]

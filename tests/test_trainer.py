@@ -212,7 +212,10 @@ def struck(
     return bench.run(run_id)
 
 
-@pytest.mark.parametrize(("befalls", "state"), [(stolen, RunState.RUNNING), (cancelled, RunState.CANCELLED)])
+@pytest.mark.parametrize(
+    ("befalls", "state"),
+    [pytest.param(stolen, RunState.RUNNING, marks=pytest.mark.long), (cancelled, RunState.CANCELLED)],
+)
 def test_what_befalls_a_run_after_its_last_epoch_leaves_no_candidate(
     labelled: Callable[[int], Bench], monkeypatch: pytest.MonkeyPatch, befalls: Strike, state: RunState
 ) -> None:
