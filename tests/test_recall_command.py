@@ -56,6 +56,7 @@ def copied(classified: Recalled, home: Path, **more: str) -> Recalled:
     return made
 
 
+@pytest.mark.long
 def test_the_first_recall_starts_a_trainer_and_the_command_shows_what_changed(
     classified: Recalled, tmp_path: Path
 ) -> None:
