@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from api import orientation
 from api.pieces import Piece, Pieces
 from worker.formats import check_pixels
+from worker.frames import JPEG_MARKER
 from worker.rejection import ImageRejected
 
 _START, _END, _SCAN = 0xD8, 0xD9, 0xDA
@@ -14,8 +15,6 @@ _ALONE = {0x01, _START, *range(0xD0, 0xD8)}  # markers that no length follows
 _FRAMES = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF, 0xF7}
 _TABLES = {0xC4, 0xC8, 0xCC, *range(0xDB, 0xE0), 0xF8}  # ITU-T T.81, table B.1, and JPEG-LS, T.87
 _APP0, _APP1, _APP2 = 0xE0, 0xE1, 0xE2
-# Inside a scan, 0xFF is followed by less than 0x80 (T.81: 0; T.87: a stuffed bit) or is a restart.
-_MARKER = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
 # What decoders read of the application segments: how many bytes, and no thumbnail behind them.
 _APPLICATION = {_APP0: (b"JFIF\0", 12), 0xE8: (b"mrfx", 5), 0xEE: (b"Adobe", 12)}
 _EXIF, _XMP, _SEVERAL = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"MPF\0"
@@ -110,7 +109,7 @@ class _File:
         return _EXIF + orientation.exif(found)
 
 
-def scan(data: Pieces, *, until: re.Pattern[bytes] = _MARKER) -> Iterator[Piece]:
+def scan(data: Pieces, *, until: re.Pattern[bytes] = JPEG_MARKER) -> Iterator[Piece]:
     """Yield compressed data up to a marker of two bytes, or to the end of the file."""
     held = b""
     for piece in data.rest():

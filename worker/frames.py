@@ -1,5 +1,6 @@
 """The size of the frame inside a DICOM file: what it names itself, read without decoding it, against what the tags ask for."""
 
+import re
 import struct
 from typing import Final
 
@@ -7,6 +8,9 @@ from worker.rejection import ImageRejected
 
 JP2: Final = b"\0\0\0\x0cjP  \r\n\x87\n"
 """How a JPEG 2000 file begins that wraps a codestream in boxes; DICOM wants none (PS3.5, A.4.4), and decoders read it."""
+
+JPEG_MARKER: Final = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
+"""Inside a scan, 0xFF is followed by less than 0x80 (T.81: 0; T.87: a stuffed bit) or is a restart."""
 
 BOX: Final = struct.Struct(">I4s")
 """Length of a box, with these eight bytes, and its name (ITU-T T.800, I.4)."""

@@ -1,19 +1,18 @@
 """The pixels of a JPEG, by libjpeg-turbo with its warnings: Pillow keeps these to itself, and paints over damage."""
 
-import re
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from simplejpeg import decode_jpeg
 
+from worker.frames import JPEG_MARKER
 from worker.rejection import ImageRejected
 
 _DAMAGE: Final = ("Corrupt JPEG data", "Premature end of JPEG file", "Inconsistent progression")
 """How libjpeg begins what it says of pixels that it had to invent; its other warnings are about headers."""
 
 _SCAN, _END = b"\xff\xda", b"\xff\xd9"
-_MARKER: Final = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")  # inside a scan 0xFF is followed by 0, or begins a restart
 _SEQUENTIAL: Final = {0xC0, 0xC1, 0xC9}  # starts of frame: a component's one scan tells all of it
 _PROGRESSIVE: Final = {0xC2, 0xCA}  # each scan tells some coefficients, to some bit
 _COEFFICIENTS: Final = 64
@@ -34,7 +33,7 @@ def check_scans(data: bytes) -> None:
     missing: dict[int, set[int]] | None = None
     in_parts = False
     at = 2
-    while (missing is None or any(missing.values())) and (found := _MARKER.search(data, at)):
+    while (missing is None or any(missing.values())) and (found := JPEG_MARKER.search(data, at)):
         at = found.end()
         marker = data[at - 1]
         if marker == _END[1]:
